@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef EVWORK_H
+#define EVWORK_H
+
+/*
+ * evwork: worker pools, contexts and structured work for libevent programs.
+ * This header includes all others; each of them may be included alone.
+ */
+
+#include <evwork/clock.h>
+#include <evwork/ctx.h>
+#include <evwork/guard.h>
+#include <evwork/job.h>
+#include <evwork/lane.h>
+#include <evwork/log.h>
+#include <evwork/loop.h>
+#include <evwork/memory.h>
+#include <evwork/pool.h>
+#include <evwork/status.h>
+#include <evwork/timer.h>
+
+#endif
