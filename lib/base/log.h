@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include "evwork/log.h"
+
+/* Calls the hook, if there is one, with a formatted line. Call it with no lock
+ * of the library held (S-OBS-1). */
+void base_log(enum evwork_log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/*
+ * A broken invariant of the library or proven misuse that cannot be answered
+ * by a status: logged, and in builds with assertions the end of the process
+ * (S-CRASH-9).
+ */
+void base_broken(const char *what);
+
+#endif
