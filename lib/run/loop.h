@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef RUN_LOOP_H
+#define RUN_LOOP_H
+
+#include <event2/event_struct.h>
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "run/mailbox.h"
+#include "run/stage.h"
+#include "run/timer.h"
+#include "evwork/ctx.h"
+#include "evwork/loop.h"
+
+/* What a closing loop tells at once, under its lock: threads that wait for something
+ * on its behalf. It is kept meanwhile, as if a job were on its way. */
+struct loop_hook {
+	void (*closing)(struct loop_hook *hook);
+	struct loop_hook *next, *prev;
+};
+
+struct evwork_loop {
+	/* Fixed at creation. */
+	struct event_base *base;
+	struct evwork_pool *pool;
+	struct evwork_lane *lane;     /* the pool's default lane */
+	struct mailbox *box;
+	struct evwork_clock *clock;
+	pthread_t thread;
+	int batch;
+	int64_t budget_ns, spin_ns;
+
+	/* The loop's thread only. */
+	struct event notify_event, hold_event, tick_event, keeper_event, progress_event;
+	struct evwork_mail *inbox;    /* taken from the mailbox, not yet delivered */
+	bool token;                   /* notify_event is readable */
+	bool keeper_on;               /* keeper_event is pending */
+	bool running;                 /* inside a turn */
+	bool dead;                    /* freed inside a turn, which destroys it */
+	bool firing;                  /* inside a pass over due timers */
+	unsigned holds;
+	bool timers_due;              /* a turn must look at the timers */
+	bool close_asked;             /* closing was seen at the start of the turn */
+	bool close_begun;
+	uint64_t turn_order;          /* timers from here on were set in this turn */
+	int64_t spin_until;
+	struct stage stage;
+	int64_t tick_at;              /* what tick_event is set to */
+	bool tick_pending;            /* tick_event is in libevent's heap */
+	bool closed_here;             /* close was called here: it keeps the loop alive */
+	/* What keeps the loop alive and is on its way: written by the loop's thread
+	 * with plain loads and stores, atomic so that statistics may read them. */
+	_Atomic uint64_t own;
+	_Atomic uint64_t delivered, turns, wakeups;
+
+	/* Any thread. */
+	_Atomic uint64_t foreign;     /* accepted from other threads, undelivered */
+	atomic_bool kicked;           /* kick is in the mailbox */
+	atomic_bool closing;
+	struct letter kick;
+	struct clock_user clock_user;
+
+	sys_mutex mutex;              /* covers all below; after a tree's, before a pool's */
+	LIST_OF(struct loop_hook) hooks;
+	struct timer_heap timers;
+	uint64_t timer_count;         /* in the heap */
+	uint64_t timers_alive;        /* of these, how many keep the loop alive */
+	uint64_t timer_order;         /* of setting, watches included */
+	LIST_OF(struct evwork_watch) watches;    /* pending */
+	LIST_OF(struct evwork_watch) fired;      /* to be called in a later turn */
+	LIST_OF(struct evwork_watch) calling;    /* to be called now */
+	bool timers_ending;           /* closing: all fire now, in order of setting */
+	bool closed_called;
+	evwork_loop_closed_fn closed_fn;
+	void *closed_arg;
+};
+
+static inline bool loop_is_here(const struct evwork_loop *loop)
+{
+	return pthread_equal(loop->thread, pthread_self());
+}
+
+/* Whether the calling thread has a loop: blocking calls refuse there. */
+bool loop_any_here(void);
+
+/*
+ * [any] Something is on its way to the loop and must be delivered. Returns 0, or
+ * -ESHUTDOWN, or -ENOMEM; *ret_own tells whether it counts as the loop's own, and
+ * must be given to loop_leave when it is delivered or was not sent after all.
+ */
+int loop_enter(struct evwork_loop *loop, bool *ret_own);
+/* The same for calls that must not fail for memory. */
+int loop_enter_always(struct evwork_loop *loop, bool *ret_own);
+void loop_leave(struct evwork_loop *loop, bool own);
+
+/* [loop] Has libevent call the loop's turns. */
+void turn_on_notify(evutil_socket_t fd, short what, void *arg);
+void turn_on_hold(evutil_socket_t fd, short what, void *arg);
+void turn_on_tick(evutil_socket_t fd, short what, void *arg);
+void turn_on_kick(struct letter *letter);
+
+/* [loop] Adds and removes what keeps event_base_dispatch from returning. */
+int loop_keep_alive(struct evwork_loop *loop);
+void loop_update_alive(struct evwork_loop *loop);
+
+/* For libevent's timers: a year is never. */
+extern const struct timeval loop_far_away;
+
+/* [loop] Sets libevent's timer for the earliest of ours. */
+void loop_arm_tick(struct evwork_loop *loop);
+/* [loop] Libevent's timer has fired. */
+void loop_reset_tick(struct evwork_loop *loop);
+
+/* [any, under the loop's lock] Takes a timer out. */
+void loop_unset_timer_locked(struct evwork_loop *loop, struct evwork_timer *timer);
+
+void loop_destroy(struct evwork_loop *loop);
+
+/* A counter that one thread writes and any may read: no locked instruction. */
+static inline void count_up(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter,
+		atomic_load_explicit(counter, memory_order_relaxed) + n,
+		memory_order_relaxed);
+}
+
+int loop_add_hook(struct evwork_loop *loop, struct loop_hook *hook, bool *ret_own);
+void loop_remove_hook(struct evwork_loop *loop, struct loop_hook *hook, bool own);
+
+/* [any] Makes the loop look at its timers, watches and closing in its next turn. */
+void loop_kick(struct evwork_loop *loop);
+
+/* [any, under the lock of the tree of the watch's context] The watch, which is
+ * pending, is to be called with status. */
+void loop_fire_watch(struct evwork_loop *loop, struct evwork_watch *watch, int status);
+
+#endif

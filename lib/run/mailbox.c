@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * The mailbox is one atomic word: a stack of mail that the loop takes whole and
+ * turns round, or the mark ASLEEP, which says that the stack is empty and that
+ * the loop will look again only when it is notified.
+ *
+ *	post    CAS head -> mail (release); whoever replaces ASLEEP or HELD notifies
+ *	take    exchange head -> NULL (acquire)
+ *	sleep   CAS NULL -> ASLEEP, after the descriptor was read empty
+ *
+ * Mark and mail are in one word, so no wake-up can be lost: either the post
+ * comes before the CAS of sleep, which then fails, or it finds ASLEEP. Of many
+ * posts to a sleeping loop exactly one notifies, and nobody notifies a loop that
+ * is awake. The descriptor carries no data; the release and acquire on
+ * head publish the mail.
+ *
+ * Lifetime. A poster that has notified may be the last to touch a mailbox whose
+ * loop has long taken the mail and been freed. So it enters `writers` before it
+ * replaces ASLEEP (until then its own mail keeps the loop alive), and
+ * mailbox_close waits until nobody is inside.
+ *
+ * Holding. While a worker has more to do, waking the loop for each finished job
+ * takes a CPU from the work. Then the poster that ends the sleep does not write the
+ * descriptor but arms a timerfd, which bounds the delay whatever happens to the
+ * poster, marks the head HELD, and remembers that it owes a wake-up. Whoever takes
+ * the mark away has settled the debt: the loop by taking the mail, the owner or
+ * any poster that is in a hurry by notifying. The owner holds a reference, as it
+ * may come back after the loop is gone.
+ */
+
+#include "run/mailbox.h"
+
+struct mailbox {
+	/* Posters and loop: the only word of the road that all of them write. */
+	_Atomic(uintptr_t) head;    /* a struct evwork_mail, or a mark */
+	atomic_uint writers;    /* threads that may be about to use the descriptors */
+	atomic_uint refs;       /* the loop, and each thread that owes a wake-up */
+	int read_fd, write_fd;  /* the same for an eventfd */
+	int hold_fd;
+	size_t token_size;
+};
+
+/* Mail is aligned, so the low bits are free. */
+#define ASLEEP ((uintptr_t)2)
+#define HELD ((uintptr_t)1)
+
+static struct evwork_mail *mail_of(uintptr_t head)
+{
+	return head == ASLEEP ? NULL : (struct evwork_mail *)(head & ~HELD);
+}
+
+static int open_descriptors(struct mailbox *box, enum evwork_notify notify)
+{
+	int fds[2];
+	int rc = -ENOSYS;
+
+	if (notify != EVWORK_NOTIFY_PIPE)
+		rc = sys_eventfd(&fds[0]);
+	if (rc == 0) {
+		fds[1] = fds[0];
+		box->token_size = sizeof(uint64_t);
+	} else if (rc == -ENOSYS && notify != EVWORK_NOTIFY_EVENTFD) {
+		rc = sys_pipe(fds);
+		box->token_size = 1;
+	}
+	if (rc)
+		return rc == -ENOSYS ? -EINVAL : rc;
+	box->read_fd = fds[0];
+	box->write_fd = fds[1];
+	rc = sys_timerfd(&box->hold_fd);
+	if (rc == -ENOSYS)
+		box->hold_fd = -1;
+	else if (rc) {
+		sys_close(box->read_fd);
+		if (box->write_fd != box->read_fd)
+			sys_close(box->write_fd);
+		return rc;
+	}
+	return 0;
+}
+
+int mailbox_new(enum evwork_notify notify, struct mailbox **ret_box)
+{
+	struct mailbox *box = sys_zalloc(sizeof(*box));
+	int rc;
+
+	if (!box)
+		return -ENOMEM;
+	rc = open_descriptors(box, notify);
+	if (rc) {
+		sys_free(box);
+		return rc;
+	}
+	atomic_init(&box->head, ASLEEP);
+	atomic_init(&box->refs, 1);
+	*ret_box = box;
+	return 0;
+}
+
+static void unref(struct mailbox *box)
+{
+	/* Release what this thread did with the box, acquire what the others did,
+	 * before it is freed. */
+	if (atomic_fetch_sub_explicit(&box->refs, 1, memory_order_acq_rel) == 1)
+		sys_free(box);
+}
+
+void mailbox_close(struct mailbox *box)
+{
+	/* Acquire: pairs with the release in leave, so the descriptors are closed
+	 * after their last use. The wait is for a thread inside a system call; one
+	 * that enters from now on finds no mark and does not use them. */
+	while (atomic_load_explicit(&box->writers, memory_order_acquire) != 0)
+		sys_yield();
+	sys_close(box->read_fd);
+	if (box->write_fd != box->read_fd)
+		sys_close(box->write_fd);
+	sys_close(box->hold_fd);
+	unref(box);
+}
+
+int mailbox_fd(const struct mailbox *box)
+{
+	return box->read_fd;
+}
+
+int mailbox_hold_fd(const struct mailbox *box)
+{
+	return box->hold_fd;
+}
+
+/*
+ * Puts mail on the stack. Returns true if the caller must now see to the waking of
+ * the loop: then it is among the writers, and must leave. One that is in no hurry
+ * leaves a HELD mark where it is.
+ */
+static bool push(struct mailbox *box, struct evwork_mail *mail, bool hurry)
+{
+	uintptr_t old = atomic_load_explicit(&box->head, memory_order_relaxed);
+	bool writer = false, wakes;
+	uintptr_t new;
+
+	do {
+		wakes = old == ASLEEP || (hurry && (old & HELD));
+		if (wakes && !writer) {
+			/* Before the mail can be seen, and so while it keeps the loop: the
+			 * release of the CAS carries it to who takes the mail. */
+			atomic_fetch_add_explicit(&box->writers, 1, memory_order_relaxed);
+			writer = true;
+		}
+		mail->_next = mail_of(old);
+		new = (uintptr_t)mail;
+		if (!hurry && (old == ASLEEP || (old & HELD)))
+			new |= HELD;
+		/* Release: pairs with the acquire of mailbox_take. */
+	} while (!atomic_compare_exchange_weak_explicit(&box->head, &old, new,
+			memory_order_release, memory_order_relaxed));
+	if (writer && !wakes) {
+		atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
+		writer = false;
+	}
+	return writer;
+}
+
+static void leave(struct mailbox *box)
+{
+	/* Release: the use of the descriptors comes before their closing. */
+	atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
+}
+
+void mailbox_post(struct mailbox *box, struct evwork_mail *mail)
+{
+	if (push(box, mail, true)) {
+		sys_token_write(box->write_fd, box->token_size);
+		leave(box);
+	}
+}
+
+bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns)
+{
+	if (box->hold_fd < 0) {
+		mailbox_post(box, mail);
+		return false;
+	}
+	if (!push(box, mail, false))
+		return false;
+	/* As a writer this thread keeps the loop's reference alive while it takes
+	 * its own. */
+	atomic_fetch_add_explicit(&box->refs, 1, memory_order_relaxed);
+	sys_timerfd_arm(box->hold_fd, hold_ns);
+	leave(box);
+	return true;
+}
+
+void mailbox_settle(struct mailbox *box)
+{
+	uintptr_t head;
+
+	/* Among the writers before it looks for the mark. With the mark there is mail
+	 * that the loop has not taken, so it cannot close before it has taken it, and
+	 * then (acquire of the take, release of the CAS) sees this writer. */
+	atomic_fetch_add_explicit(&box->writers, 1, memory_order_relaxed);
+	head = atomic_load_explicit(&box->head, memory_order_relaxed);
+	while (head & HELD) {
+		if (atomic_compare_exchange_weak_explicit(&box->head, &head, head & ~HELD,
+				memory_order_release, memory_order_relaxed)) {
+			sys_token_write(box->write_fd, box->token_size);
+			break;
+		}
+	}
+	leave(box);
+	unref(box);
+}
+
+struct evwork_mail *mailbox_take(struct mailbox *box)
+{
+	/* Acquire: pairs with the release of push. */
+	struct evwork_mail *mail = mail_of(atomic_exchange_explicit(&box->head, 0,
+			memory_order_acquire));
+	struct evwork_mail *first = NULL;
+
+	while (mail) {
+		struct evwork_mail *next = mail->_next;
+
+		mail->_next = first;
+		first = mail;
+		mail = next;
+	}
+	return first;
+}
+
+bool mailbox_empty(const struct mailbox *box)
+{
+	return mail_of(atomic_load_explicit(&box->head, memory_order_relaxed)) == NULL;
+}
+
+bool mailbox_empty_but(const struct mailbox *box, const struct evwork_mail *mail)
+{
+	/* Acquire: what is there was linked before it was posted. */
+	struct evwork_mail *first = mail_of(atomic_load_explicit(&box->head,
+			memory_order_acquire));
+
+	return !first || (first == mail && !mail->_next);
+}
+
+bool mailbox_sleep(struct mailbox *box)
+{
+	uintptr_t expected = 0;
+
+	/* Release: what the loop did comes before what its waker sees. */
+	return atomic_compare_exchange_strong_explicit(&box->head, &expected, ASLEEP,
+			memory_order_release, memory_order_relaxed) || expected == ASLEEP;
+}
+
+void mailbox_remind(struct mailbox *box)
+{
+	sys_token_write(box->write_fd, box->token_size);
+}
+
+void mailbox_clear(struct mailbox *box)
+{
+	sys_token_drain(box->read_fd, box->token_size);
+}
+
+void mailbox_clear_hold(struct mailbox *box)
+{
+	sys_token_drain(box->hold_fd, sizeof(uint64_t));
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef RUN_MAILBOX_H
+#define RUN_MAILBOX_H
+
+/*
+ * The mailbox of a loop: what other threads may touch of it. Any thread posts,
+ * the loop takes all there is at once. See mailbox.c for the protocol.
+ */
+
+#include "base/sys.h"
+#include "evwork/job.h"
+#include "evwork/loop.h"
+
+struct mailbox;
+
+/* What is in a mailbox: jobs, whose mail is embedded in the job, and letters. */
+enum mail_kind { MAIL_JOB, MAIL_LETTER };
+
+struct letter {
+	struct evwork_mail mail;
+	/* On the loop's thread. The letter is no longer used once this starts. */
+	void (*open)(struct letter *letter);
+};
+
+static inline void letter_init(struct letter *letter, void (*open)(struct letter *letter))
+{
+	letter->mail._next = NULL;
+	letter->mail._kind = MAIL_LETTER;
+	letter->mail._status = 0;
+	letter->open = open;
+}
+
+int mailbox_new(enum evwork_notify notify, struct mailbox **ret_box);
+/* [loop] Waits for threads that are just leaving a notification, closes the
+ * descriptors and gives up the loop's reference. Nothing may be posted any more. */
+void mailbox_close(struct mailbox *box);
+
+/* The descriptors for the loop to watch; the second is -1 where the system has
+ * no timerfd. */
+int mailbox_fd(const struct mailbox *box);
+int mailbox_hold_fd(const struct mailbox *box);
+
+/* [any] Posts, and wakes the loop if it sleeps. The mailbox must not be closed
+ * before what is posted here was taken. */
+void mailbox_post(struct mailbox *box, struct evwork_mail *mail);
+
+/*
+ * [any] Posts; if the loop sleeps its wake-up is put off for at most hold_ns
+ * and true is returned: the caller should call mailbox_settle soon and must call
+ * it once. The box stays valid until then.
+ */
+bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns);
+/* Wakes the loop now, unless it has woken meanwhile. */
+void mailbox_settle(struct mailbox *box);
+
+/* [loop] Everything posted so far, oldest first. */
+struct evwork_mail *mailbox_take(struct mailbox *box);
+bool mailbox_empty(const struct mailbox *box);
+/* [loop] Whether it holds nothing but this, or nothing. */
+bool mailbox_empty_but(const struct mailbox *box, const struct evwork_mail *mail);
+
+/* [loop] Declares the loop asleep: from now on a post wakes it. False if mail
+ * has come; the loop is awake then and must take another turn. */
+bool mailbox_sleep(struct mailbox *box);
+
+/* [loop] Makes the descriptor readable, and clears it. */
+void mailbox_remind(struct mailbox *box);
+void mailbox_clear(struct mailbox *box);
+void mailbox_clear_hold(struct mailbox *box);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * A turn: what happens when libevent calls the loop. It delivers from the inbox,
+ * then calls watches, then timers, until nothing is left or the budget of
+ * callbacks and time is used up.
+ *
+ * If something is left the notification descriptor stays readable, so that the
+ * next turn comes without waiting, after libevent has polled all other
+ * descriptors and timers (an event that activates itself would run again before
+ * they do). If nothing is left the loop reads the descriptor empty and then
+ * declares itself asleep; if mail came in between it makes the descriptor
+ * readable itself.
+ *
+ * The inbox is taken only at the start of a turn, so what a callback posts waits
+ * for a later one (S-DLV-6).
+ */
+
+#include "run/loop.h"
+
+#include <event2/event.h>
+
+#include "run/ctx.h"
+#include "run/job.h"
+#include "run/turn.h"
+
+/* Returns how many callbacks of the user that was. */
+static uint64_t deliver(struct evwork_loop *loop, struct evwork_mail *mail)
+{
+	struct letter *letter;
+	bool kick = mail == &loop->kick.mail;
+
+	if (mail->_kind == MAIL_JOB) {
+		job_deliver(loop, EVWORK_CONTAINER(mail, struct evwork_job, _mail));
+		return 1;
+	}
+	letter = EVWORK_CONTAINER(mail, struct letter, mail);
+	letter->open(letter);
+	return !kick;
+}
+
+static uint64_t deliver_inbox(struct evwork_loop *loop, struct budget *budget)
+{
+	uint64_t delivered = 0;
+
+	while (loop->inbox && !loop->dead && budget_take(loop, budget)) {
+		struct evwork_mail *mail = loop->inbox;
+
+		loop->inbox = mail->_next;
+		/* The next mail was last written by another CPU. */
+		if (loop->inbox)
+			__builtin_prefetch(loop->inbox, 1);
+		delivered += deliver(loop, mail);
+	}
+	return delivered;
+}
+
+/* What has fired until now is called in this turn, what fires in it later. */
+static void begin_turn(struct evwork_loop *loop)
+{
+	struct evwork_watch *watch;
+
+	sys_lock(&loop->mutex);
+	loop->turn_order = loop->timer_order;
+	while ((watch = loop->fired.head)) {
+		LIST_REMOVE(&loop->fired, watch, _loop_next, _loop_prev);
+		LIST_APPEND(&loop->calling, watch, _loop_next, _loop_prev);
+		watch->_state = WATCH_CALLING;
+	}
+	loop->close_asked = atomic_load_explicit(&loop->closing, memory_order_relaxed);
+	sys_unlock(&loop->mutex);
+}
+
+/* Closing, last step. */
+static void finish_close(struct evwork_loop *loop)
+{
+	bool quiet = loop->inbox == NULL &&
+		atomic_load_explicit(&loop->own, memory_order_relaxed) == 0 &&
+		atomic_load(&loop->foreign) == 0;
+
+	if (!quiet)
+		return;
+	sys_lock(&loop->mutex);
+	quiet = !loop->fired.head && !loop->calling.head && !loop->watches.head && !loop->timer_count &&
+		!loop->closed_called;
+	if (quiet)
+		loop->closed_called = true;
+	sys_unlock(&loop->mutex);
+	if (quiet && loop->closed_fn)
+		loop->closed_fn(loop, loop->closed_arg);
+}
+
+void turn_on_kick(struct letter *letter)
+{
+	struct evwork_loop *loop = EVWORK_CONTAINER(letter, struct evwork_loop, kick);
+
+	/* Acquire: what was written before the kick is seen in the rest of this
+	 * turn; a kick from now on comes again. */
+	atomic_exchange_explicit(&loop->kicked, false, memory_order_acq_rel);
+	loop->timers_due = true;
+}
+
+/* Whether the loop keeps looking for mail although there is none. */
+static bool spinning(struct evwork_loop *loop, bool delivered)
+{
+	int64_t now;
+
+	if (loop->spin_ns == 0 || (atomic_load_explicit(&loop->own, memory_order_relaxed) == 0 &&
+	    atomic_load_explicit(&loop->foreign, memory_order_relaxed) == 0))
+		return false;
+	now = sys_now();
+	if (delivered)
+		loop->spin_until = sys_time_add(now, loop->spin_ns);
+	return now < loop->spin_until;
+}
+
+static bool work_left(struct evwork_loop *loop)
+{
+	bool fired;
+
+	/* A close that came after the turn had begun may have found its kick under way:
+	 * the turn has taken the kick, the next one begins the close. */
+	if (loop->inbox || loop->timers_due ||
+	    (!loop->close_begun && atomic_load(&loop->closing)))
+		return true;
+	sys_lock(&loop->mutex);
+	fired = loop->fired.head || loop->calling.head;
+	sys_unlock(&loop->mutex);
+	return fired;
+}
+
+static void end_turn(struct evwork_loop *loop, bool delivered)
+{
+	bool more;
+
+	/* Lets a manual clock go on, which may bring more. */
+	if (loop->clock)
+		loop_arm_tick(loop);
+	more = work_left(loop) || spinning(loop, delivered) || !mailbox_empty(loop->box);
+
+	if (!more) {
+		if (loop->token) {
+			mailbox_clear(loop->box);
+			loop->token = false;
+		}
+		more = !mailbox_sleep(loop->box);
+	}
+	if (more && !loop->token) {
+		mailbox_remind(loop->box);
+		loop->token = true;
+	}
+	loop_update_alive(loop);
+}
+
+static void turn(struct evwork_loop *loop)
+{
+	struct evwork_loop *outer;
+	struct budget budget;
+	uint64_t called;
+
+	loop->running = true;
+	outer = stage_begin_turn(loop);
+	begin_turn(loop);
+	budget_start(loop, &budget);
+	if (!loop->inbox)
+		loop->inbox = mailbox_take(loop->box);
+	called = deliver_inbox(loop, &budget);
+	if (!loop->dead && loop->close_asked && !loop->close_begun)
+		waiters_begin_close(loop);
+	if (!loop->dead)
+		waiters_call(loop, &budget, &called);
+	if (!loop->dead && loop->close_begun && !loop->closed_called)
+		finish_close(loop);
+	stage_end_turn(loop, outer);
+	if (loop->dead) {
+		loop_destroy(loop);
+		return;
+	}
+	if (called) {
+		count_up(&loop->delivered, called);
+		count_up(&loop->turns, 1);
+		/* For EVLOOP_ONCE, which does not count the loop's own events. */
+		event_active(&loop->progress_event, EV_TIMEOUT, 0);
+	}
+	loop->running = false;
+	end_turn(loop, called != 0);
+}
+
+/*
+ * Libevent may find several reasons to call the loop in one pass, but one pass is one
+ * turn: what a callback starts comes in a later pass, and a pass delivers no more
+ * than one batch. So a turn takes over a tick that is about to come in the same
+ * pass (setting a timer again takes it back), and the end of a hold only makes the
+ * next pass a turn.
+ */
+void turn_on_notify(evutil_socket_t fd, short what, void *arg)
+{
+	struct evwork_loop *loop = arg;
+
+	(void)fd;
+	(void)what;
+	loop->token = true;
+	count_up(&loop->wakeups, 1);
+	if (loop->tick_event.ev_evcallback.evcb_flags & EVLIST_ACTIVE)
+		loop_reset_tick(loop);
+	turn(loop);
+}
+
+void turn_on_hold(evutil_socket_t fd, short what, void *arg)
+{
+	struct evwork_loop *loop = arg;
+
+	(void)fd;
+	(void)what;
+	mailbox_clear_hold(loop->box);
+	if (!loop->token && !mailbox_empty(loop->box)) {
+		mailbox_remind(loop->box);
+		loop->token = true;
+	}
+}
+
+void turn_on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct evwork_loop *loop = arg;
+
+	(void)fd;
+	(void)what;
+	loop_reset_tick(loop);
+	turn(loop);
+}
