@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef RUN_POOL_H
+#define RUN_POOL_H
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "run/lane.h"
+#include "run/mailbox.h"
+#include "evwork/pool.h"
+
+/* The most jobs that a worker sets aside for itself at once. */
+#define WORKER_BATCH 32
+
+/* The most submits that one turn of a loop collects, see stage.c. */
+#define STAGE_MAX 128
+
+/*
+ * A worker. Lock order: a tree's lock, a loop's, the pool's, a worker's or a clock's.
+ *
+ * Jobs set aside are still queued for everyone who asks, to be run by this worker
+ * unless another takes them. `range` says which of `local` they are: the first in
+ * its low half, the end in its high half. The owner takes the first by adding 1;
+ * everyone else, under the pool's lock, takes some or all by compare-and-swap. Only
+ * the owner fills local, under the pool's lock, when it is empty.
+ */
+struct worker {
+	struct evwork_pool *pool;
+	int index;
+	sys_thread thread;
+	struct sys_parker parker;
+	atomic_uint promised;           /* tokens for the parker, given or on their way */
+
+	struct evwork_job *local[WORKER_BATCH];
+	atomic_uint range;
+
+	/* The running job, if it can be abandoned. */
+	sys_mutex mutex;                /* covers this */
+	struct evwork_job *detachable;
+
+	/* Covered by the pool's lock. */
+	struct worker *idle_next;
+	bool idle;                      /* in the idle list */
+	bool searching;                 /* woken, and has not looked yet */
+	struct evwork_lane *lane;       /* of the jobs it took */
+	struct evwork_lane *holds;      /* capped lane whose running counts us */
+	uint32_t last_seq;              /* of the last of them */
+	bool noted;                     /* they are among the starts of their lane */
+	bool busy;                      /* counted in the pool's busy */
+
+	/* The worker's own. */
+	struct evwork_job *current;     /* whose work runs */
+	unsigned tokens;                /* got from the parker */
+	bool over;                      /* it will take no more jobs */
+	struct mailbox *owed;           /* the loop it owes a wake-up */
+	uint32_t owed_after;            /* jobs to finish before it must pay */
+	uint32_t batch;                 /* jobs of the last take */
+	int64_t taken_at;               /* when that was; written under the pool's lock */
+	int64_t run_ns;                 /* a job's time, averaged over takes */
+	char pad[64];
+};
+
+struct evwork_pool {
+	/* Fixed at creation. */
+	int threads;
+	int ageing;
+	uint32_t started_size;          /* how many starts each lane remembers */
+	int64_t spin_ns, hold_ns;
+	size_t stack_size;
+	char name[LANE_NAME_MAX];
+	int (*on_start)(int worker, void *arg);
+	void (*on_stop)(int worker, void *arg);
+	void *hook_arg;
+	struct evwork_clock *clock;
+	struct evwork_lane *lane;       /* the default lane */
+	struct worker *workers;
+
+	sys_mutex mutex;                /* covers all below up to the atomics */
+	LIST_OF(struct evwork_lane) lanes;
+	atomic_uint lane_count;         /* written under the lock */
+	uint32_t seq;
+	struct worker *idle;            /* a stack: the last to sleep wakes first */
+	atomic_uint idle_count;         /* written under the lock */
+	unsigned searching;
+	_Atomic(struct worker *) keeper;    /* sleeps with a limit, for a lane that is paced */
+	int64_t keeper_until;
+	unsigned busy;                  /* workers that have taken jobs */
+	unsigned batches;               /* of these, with more than one */
+	int alive;                      /* workers that have not ended */
+	int started, start_error;       /* while the pool is made */
+	bool stop;                      /* workers end when there is nothing to do */
+	unsigned room_waiters;          /* in submit_wait */
+	unsigned close_waiters;         /* in close_wait */
+	sys_cond room;                  /* room in a queue, or no hope of it */
+	sys_cond changed;               /* a worker started or ended; closed */
+	bool closed;                    /* everything has ended */
+	bool callback_due;              /* the closed callback is to come */
+	uint64_t wakeups, steals;
+	struct evwork_loop *closed_loop;
+	evwork_pool_closed_fn closed_fn;
+	void *closed_arg;
+	bool closed_own;
+	struct letter closed_letter;
+	struct clock_user clock_user;
+
+	/* enum evwork_close_mode, 0 while open; written under the lock. Sequentially
+	 * consistent where staging is looked at beside it, see stage.c. */
+	atomic_int closing;
+	/* Loops with staged jobs, see stage.c. */
+	atomic_uint staging;
+	/*
+	 * What keeps the pool from being closed: jobs accepted whose done has not
+	 * returned, and calls that are inside; POOL_ENDED is set when all workers of
+	 * a closing pool have ended. Who makes it POOL_ENDED alone finishes the
+	 * close; everyone else does not touch the pool after its decrement.
+	 */
+	_Atomic uint64_t pending;
+	/* Jobs in the rings; a hint for who does not hold the lock. */
+	_Atomic uint32_t queued;
+};
+
+static inline unsigned range_of(unsigned first, unsigned end)
+{
+	return first | end << 16;
+}
+
+static inline unsigned range_first(unsigned range) { return range & 0xffff; }
+
+/* The owner may have added to an empty range. */
+static inline unsigned range_count(unsigned range)
+{
+	unsigned first = range & 0xffff, end = range >> 16;
+
+	return first < end ? end - first : 0;
+}
+
+/* How many jobs a worker has set aside. Relaxed: under the pool's lock it can only
+ * become less, and without it is a hint. */
+static inline unsigned worker_set_aside(const struct worker *worker)
+{
+	return range_count(atomic_load_explicit(&worker->range, memory_order_relaxed));
+}
+
+/* Under the pool's lock: takes the first `most` of what a worker has set aside, in
+ * order; returns how many. */
+unsigned worker_withdraw_locked(struct worker *worker, unsigned most,
+	struct evwork_job *ret_jobs[WORKER_BATCH]);
+
+/* The worker that the calling thread is, or NULL. */
+struct worker *worker_here(void);
+
+/* Under the pool's lock. */
+
+/* Jobs of the lane that wait, those set aside included. */
+size_t pool_lane_waiting_locked(const struct evwork_lane *lane);
+bool pool_has_room_locked(struct evwork_lane *lane);
+/* The job is queued from now on. Returns a worker to be woken with pool_wake once the
+ * lock is left, or NULL. */
+struct worker *pool_push_locked(struct evwork_lane *lane, struct evwork_job *job);
+/* The part of that which is done once for many: so many jobs were accepted, and so
+ * many of them put into the ring. */
+struct worker *pool_pushed_locked(struct evwork_lane *lane, unsigned accepted, unsigned queued);
+/* Takes a queued job out, wherever it waits, and marks it ended; false if it is
+ * not queued any more. */
+bool pool_withdraw_locked(struct evwork_lane *lane, struct evwork_job *job, uint32_t flags);
+
+/* Picks the next jobs for a worker: sets *ret_lane and returns their number, 0 if
+ * there is nothing to run now. See sched.c. */
+unsigned sched_take_locked(struct worker *worker, int64_t now);  /* now: the pool's clock */
+/* Takes what another worker has set aside since before that time. */
+unsigned sched_steal_locked(struct worker *thief, int64_t taken_before);
+/* Whether an idle worker would find a job to start. */
+bool sched_ready_locked(struct evwork_pool *pool, int64_t now);
+/* When the first job of a lane that is paced may start; EVWORK_NEVER: none is. */
+int64_t sched_next_start_locked(struct evwork_pool *pool, int64_t now);
+/* Work of a higher priority than what workers have set aside has come. */
+void sched_recall_locked(struct evwork_pool *pool, const struct evwork_lane *lane);
+/* Puts back all that workers have set aside of a lane. */
+void sched_put_back_locked(struct evwork_lane *lane);
+static inline bool sched_single_lane(const struct evwork_pool *pool)
+{
+	return atomic_load_explicit(&pool->lane_count, memory_order_relaxed) == 1;
+}
+
+/* The first job of the lane is another one, or the first again. */
+void sched_first_changed_locked(struct evwork_lane *lane);
+/* Makes room in the lane's ring for one more, whatever is put back. Bounded lanes have
+ * it from the start. */
+static inline int sched_reserve_locked(struct evwork_lane *lane)
+{
+	uint32_t outside = lane->queue_limit == EVWORK_UNBOUNDED ?
+		lane->pool->batches * WORKER_BATCH : 0;
+
+	return ring_reserve(&lane->ring, outside);
+}
+
+/* Queues a job; sched_reserve_locked has made room for it. */
+static inline void sched_queue_locked(struct evwork_lane *lane, struct evwork_job *job)
+{
+	job->_seq = lane->pool->seq++;
+	ring_push(&lane->ring, job);
+	/* The latest of all has not been passed by anyone. */
+	if (lane->ring.count == 1)
+		lane->passed = 0;
+}
+void sched_link_locked(struct evwork_lane *lane);
+void sched_unlink_locked(struct evwork_lane *lane);
+
+static inline void pool_count_idle_locked(struct evwork_pool *pool, int by)
+{
+	/* Relaxed: a hint for who does not hold the lock. */
+	atomic_store_explicit(&pool->idle_count,
+		atomic_load_explicit(&pool->idle_count, memory_order_relaxed) + (unsigned)by,
+		memory_order_relaxed);
+}
+
+/*
+ * A sleeper to be woken, if there is one and none is looking for work already. Waking
+ * it under the lock would make it run into that lock, so the caller leaves the lock
+ * first. What keeps the worker until then is the promise of a token: it does not
+ * end before it has got all that it was promised.
+ */
+struct worker *pool_claim_idle_locked(struct evwork_pool *pool);
+
+static inline void worker_promise(struct worker *worker)
+{
+	/* Relaxed: the lock, or for the manual clock its own, orders it before the
+	 * worker's last look. */
+	atomic_fetch_add_explicit(&worker->promised, 1, memory_order_relaxed);
+}
+
+static inline void pool_wake(struct worker *worker)
+{
+	if (worker)
+		sys_unpark(&worker->parker);
+}
+
+/* Room may have come. */
+static inline void pool_room_locked(struct evwork_pool *pool)
+{
+	if (pool->room_waiters)
+		sys_cond_broadcast(&pool->room);
+}
+
+#define POOL_ENDED (UINT64_C(1) << 63)
+
+static inline void pool_enter(struct evwork_pool *pool, uint64_t n)
+{
+	/* Relaxed: the lock that the caller holds keeps the pool. */
+	atomic_fetch_add_explicit(&pool->pending, n, memory_order_relaxed);
+}
+void pool_leave(struct evwork_pool *pool, uint64_t n);
+void pool_end_staging_locked(struct evwork_pool *pool);
+
+/* [worker] This worker touches the pool no more. */
+void pool_worker_ended(struct evwork_pool *pool);
+/* Makes all workers end once nothing is left to do. */
+void pool_stop_locked(struct evwork_pool *pool);
+
+void *worker_main(void *arg);
+
+#endif

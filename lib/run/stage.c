@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * Staging. In a turn that delivers many jobs, done callbacks submit many. Taking
+ * the pool's lock for each would make loop and workers fight for its cache line
+ * and wake a worker that has run dry for one job at a time. So plain submits
+ * of a turn are collected and handed over together: when the turn ends, when the
+ * stage is full, when there are some for workers that are awake, or when the turn
+ * has gone on for a while.
+ *
+ * A staged job is accepted and its state says queued, but it is in no queue.
+ * Only the loop's thread knows where it is, and any call of that thread that could
+ * tell the difference flushes first. Another thread that cancels it marks it under
+ * the pool's lock, and the flush, which holds that lock too, delivers it.
+ *
+ * Only plain jobs are staged: no context, no guards, no detaching, and the one lane
+ * of the loop's own pool, far from full.
+ *
+ * `staging` counts loops with staged jobs; workers of a closing pool do not end
+ * while it is not 0. It goes up before `closing` is read here, and is read by the
+ * workers after `closing` was written: one of the two sides sees the other.
+ */
+
+#include "run/stage_fast.h"
+
+#include <errno.h>
+
+#include "run/job.h"
+#include "run/loop.h"
+
+SYS_THREAD_LOCAL struct evwork_loop *stage_turning;
+
+struct evwork_loop *stage_begin_turn(struct evwork_loop *loop)
+{
+	struct evwork_loop *outer = stage_turning;
+
+	/* A callback of the outer loop runs the base of this one. */
+	stage_flush_here();
+	stage_turning = loop;
+	return outer;
+}
+
+void stage_end_turn(struct evwork_loop *loop, struct evwork_loop *outer)
+{
+	stage_flush_jobs(loop);
+	stage_flush_counts(loop);
+	stage_turning = outer;
+}
+
+bool stage_begin(struct evwork_pool *pool)
+{
+	atomic_fetch_add(&pool->staging, 1);
+	if (!atomic_load(&pool->closing))
+		return true;
+	sys_lock(&pool->mutex);
+	pool_end_staging_locked(pool);
+	sys_unlock(&pool->mutex);
+	return false;
+}
+
+/* Queues one staged job, unless it was cancelled meanwhile or the pool has been
+ * told to cancel what is queued: then it is linked to what is to be posted. */
+static bool flush_one_locked(struct evwork_lane *lane, struct evwork_job *job, bool cancel,
+	struct evwork_job **ended)
+{
+	uint32_t state = job_state(job);
+
+	if (job_phase_of(state) == JOB_QUEUED && !cancel) {
+		job_set_state(job, state & ~JOB_STAGED);
+		sched_queue_locked(lane, job);
+		return true;
+	}
+	if (job_phase_of(state) == JOB_QUEUED)
+		job_set_state(job, (state & ~JOB_PHASE) | JOB_ENDED);
+	job->_mail._status = -ECANCELED;
+	job->_mail._next = *ended ? &(*ended)->_mail : NULL;
+	*ended = job;
+	return false;
+}
+
+void stage_flush_jobs(struct evwork_loop *loop)
+{
+	struct stage *stage = &loop->stage;
+	struct evwork_pool *pool;
+	struct evwork_job *ended = NULL;
+	struct worker *wake;
+	unsigned i, count = stage->count, queued = 0;
+	bool cancel;
+
+	if (count == 0)
+		return;
+	/* Not the loop's pool, which may be gone. */
+	pool = stage->jobs[0]->_lane->pool;
+	stage->count = 0;
+	sys_lock(&pool->mutex);
+	cancel = atomic_load(&pool->closing) > EVWORK_DRAIN;
+	for (i = 0; i < count; i++) {
+		/* A bounded ring never has to grow, see ring.c; an unbounded lane is not
+		 * plain. */
+		sched_reserve_locked(pool->lane);
+		queued += flush_one_locked(pool->lane, stage->jobs[i], cancel, &ended);
+	}
+	wake = pool_pushed_locked(pool->lane, count, queued);
+	pool_end_staging_locked(pool);
+	sys_unlock(&pool->mutex);
+	pool_wake(wake);
+	job_post_all(ended);
+}
+
+void stage_flush_counts(struct evwork_loop *loop)
+{
+	struct stage *stage = &loop->stage;
+	struct evwork_lane *lane = stage->lane;
+	struct evwork_pool *pool;
+	uint64_t delivered = stage->delivered, left = delivered;
+	int i;
+
+	if (delivered == 0)
+		return;
+	pool = lane->pool;
+	stage->lane = NULL;
+	stage->delivered = 0;
+	for (i = 0; i < OUTCOMES; i++) {
+		uint64_t count = stage->outcomes[i];
+
+		/* Release: pairs with the acquire of lane_delivered. With the last of
+		 * these another thread may free the lane. */
+		stage->outcomes[i] = 0;
+		if (count)
+			atomic_fetch_add_explicit(&lane->outcomes[i], count, memory_order_release);
+		left -= count;
+		if (left == 0)
+			break;
+	}
+	pool_leave(pool, delivered);
+}
+
+struct evwork_lane *stage_delivering(void)
+{
+	return stage_turning ? stage_turning->stage.delivering : NULL;
+}
+
+void stage_flush_here(void)
+{
+	if (stage_turning) {
+		stage_flush_jobs(stage_turning);
+		stage_flush_counts(stage_turning);
+	}
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * A worker's life: take, run, finish, and sleep when there is nothing to take.
+ *
+ * Waking is what costs most here, so it is done sparingly. A submit wakes one
+ * sleeper, and only if no other is on its way already (`searching`); a worker
+ * that takes work wakes the next one if it leaves work that could be started, in a
+ * queue or set aside. So as long as there is such work and an idle worker, one is on
+ * its way: work is only set aside by a worker that takes.
+ *
+ * Nobody goes to sleep while jobs wait: a worker looks once more under the pool's
+ * lock, which submitters hold while they queue, before it enters the idle list.
+ */
+
+#include "run/pool.h"
+
+#include <stdio.h>
+
+#include "run/job.h"
+#include "run/loop.h"
+
+static SYS_THREAD_LOCAL struct worker *here;
+
+struct worker *worker_here(void)
+{
+	return here;
+}
+
+/* The first of the jobs set aside, which is running from now on; NULL if there is
+ * none. */
+static struct evwork_job *next_local(struct worker *worker)
+{
+	struct evwork_job *job;
+	unsigned range;
+
+	if (worker_set_aside(worker) == 0)
+		return NULL;
+	/* Acquire and release: one of many takers, see struct worker. */
+	range = atomic_fetch_add_explicit(&worker->range, 1, memory_order_acq_rel);
+	if (range_count(range) == 0)
+		return NULL;    /* another was quicker */
+	job = worker->local[range_first(range)];
+	if (range_count(range) > 1)
+		__builtin_prefetch(worker->local[range_first(range) + 1], 1);
+	job_set_state(job, (job_state(job) & ~JOB_PHASE) | JOB_RUNNING);
+	return job;
+}
+
+/* What waits behind this worker's current job: its share of all. */
+static uint32_t backlog(const struct worker *worker)
+{
+	return worker_set_aside(worker) +
+		atomic_load_explicit(&worker->pool->queued, memory_order_relaxed) /
+		(uint32_t)worker->pool->threads;
+}
+
+static void pay(struct worker *worker)
+{
+	if (worker->owed) {
+		mailbox_settle(worker->owed);
+		worker->owed = NULL;
+	}
+}
+
+/*
+ * Takes an ended job to its loop. `left` is what is queued behind it: if there is
+ * something, and jobs are so short that waking the loop for one would cost more than
+ * running it, a sleeping loop is woken when half of that is done.
+ */
+static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
+{
+	const struct evwork_pool *pool = worker->pool;
+	struct mailbox *box = job->_loop->box;
+
+	if (left > 0 && worker->run_ns < pool->hold_ns / 2) {
+		if (mailbox_post_held(box, &job->_mail, pool->hold_ns)) {
+			pay(worker);
+			worker->owed = box;
+			worker->owed_after = left / 2 + 1;
+			return;
+		}
+	} else {
+		mailbox_post(box, &job->_mail);
+	}
+	if (worker->owed && (left == 0 || --worker->owed_after == 0))
+		pay(worker);
+}
+
+/* Counts the worker out of what it took before. */
+static void return_locked(struct worker *worker, int64_t now)
+{
+	struct evwork_pool *pool = worker->pool;
+
+	if (!worker->busy)
+		return;
+	worker->busy = false;
+	pool->busy--;
+	if (worker->batch > 1)
+		pool->batches--;
+	worker->run_ns = (3 * worker->run_ns + (now - worker->taken_at) / worker->batch) / 4;
+	if (worker->holds) {
+		worker->holds->running--;
+		worker->holds = NULL;
+	}
+}
+
+static void leave_search_locked(struct worker *worker)
+{
+	if (worker->searching) {
+		worker->searching = false;
+		worker->pool->searching--;
+	}
+}
+
+/* Takes jobs; false if there are none that may start. *ret_next is whom to wake for
+ * more, if it is set. */
+static bool take_locked(struct worker *worker, int64_t now, int64_t pool_now,
+	struct worker **ret_next)
+{
+	struct evwork_pool *pool = worker->pool;
+	unsigned size;
+
+	worker->taken_at = now;
+	size = sched_take_locked(worker, pool_now);
+	leave_search_locked(worker);
+	if (size == 0)
+		return false;
+	worker->batch = size;
+	worker->busy = true;
+	pool->busy++;
+	if (size > 1)
+		pool->batches++;
+	pool_room_locked(pool);
+	/* The next: for what is left, or to watch for when a paced lane goes on. */
+	if (pool->idle && (sched_ready_locked(pool, pool_now) ||
+	    (!atomic_load_explicit(&pool->keeper, memory_order_relaxed) &&
+	     sched_next_start_locked(pool, pool_now) != EVWORK_NEVER)))
+		*ret_next = pool_claim_idle_locked(pool);
+	return true;
+}
+
+/* Looks for work without the lock for a while. */
+static void spin(struct evwork_pool *pool)
+{
+	int64_t until = sys_time_add(sys_now(), pool->spin_ns);
+	int i;
+
+	do {
+		for (i = 0; i < 64; i++) {
+			if (atomic_load_explicit(&pool->queued, memory_order_relaxed))
+				return;
+			sys_relax();
+		}
+	} while (sys_now() < until);
+}
+
+static void leave_idle_locked(struct worker *worker)
+{
+	struct worker **at;
+
+	if (!worker->idle)
+		return;
+	for (at = &worker->pool->idle; *at != worker; at = &(*at)->idle_next)
+		;
+	*at = worker->idle_next;
+	worker->idle = false;
+	pool_count_idle_locked(worker->pool, -1);
+}
+
+/*
+ * Sleeps until it is woken. One of the sleepers, the keeper, sets itself a limit if
+ * a paced lane waits for its time. pool_now is when the worker found nothing to
+ * start: what has become due since then must end the sleep at once.
+ */
+static void sleep_locked(struct worker *worker, int64_t pool_now)
+{
+	struct evwork_pool *pool = worker->pool;
+	int64_t until = EVWORK_NEVER;
+	int64_t start = sched_next_start_locked(pool, pool_now);
+	struct worker *keeper = atomic_load_explicit(&pool->keeper, memory_order_relaxed);
+
+	worker->idle_next = pool->idle;
+	pool->idle = worker;
+	pool_count_idle_locked(pool, 1);
+	worker->idle = true;
+	if (start != EVWORK_NEVER && (!keeper || start < pool->keeper_until)) {
+		/* Release: pairs with the acquire of the clock that pokes. */
+		atomic_store_explicit(&pool->keeper, worker, memory_order_release);
+		pool->keeper_until = start;
+		if (pool->clock)
+			clock_due(pool->clock, &pool->clock_user, start);
+		else
+			until = start;
+	}
+	sys_unlock(&pool->mutex);
+	worker->tokens += sys_park(&worker->parker, until);
+	sys_lock(&pool->mutex);
+	leave_idle_locked(worker);
+	if (atomic_load_explicit(&pool->keeper, memory_order_relaxed) == worker) {
+		atomic_store_explicit(&pool->keeper, NULL, memory_order_relaxed);
+		if (pool->clock)
+			clock_due(pool->clock, &pool->clock_user, EVWORK_NEVER);
+	}
+}
+
+/* Whether everything is over: told to stop, and nothing is left that this or any
+ * other worker could still bring up. */
+static bool over_locked(const struct evwork_pool *pool)
+{
+	return pool->stop && pool->busy == 0 && atomic_load(&pool->staging) == 0 &&
+	       atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0;
+}
+
+static int64_t pool_time(const struct evwork_pool *pool, int64_t now)
+{
+	return pool->clock ? clock_now(pool->clock) : now;
+}
+
+/*
+ * Takes what there is, waiting for it as long as it takes; false at the end. Before
+ * it sleeps the worker pays what it owes, as the loop has nothing else to wait for,
+ * and looks on for a moment if it was told to spin.
+ */
+static bool take_waiting(struct worker *worker)
+{
+	struct evwork_pool *pool = worker->pool;
+	int64_t now = sys_now(), pool_now = pool_time(pool, now);
+	bool spun = pool->spin_ns == 0;
+	struct worker *next = NULL;
+
+	sys_lock(&pool->mutex);
+	return_locked(worker, now);
+	while (!take_locked(worker, now, pool_now, &next)) {
+		if (over_locked(pool)) {
+			worker->over = true;
+			pool_stop_locked(pool);
+			sys_unlock(&pool->mutex);
+			pay(worker);
+			return false;
+		}
+		if (worker->owed || !spun) {
+			sys_unlock(&pool->mutex);
+			pay(worker);
+			if (!spun)
+				spin(pool);
+			spun = true;
+			sys_lock(&pool->mutex);
+		} else {
+			sleep_locked(worker, pool_now);
+			spun = pool->spin_ns == 0;
+		}
+		now = sys_now();
+		pool_now = pool_time(pool, now);
+	}
+	sys_unlock(&pool->mutex);
+	pool_wake(next);
+	return true;
+}
+
+/* The worker's next job; NULL at the end. */
+static struct evwork_job *take(struct worker *worker)
+{
+	struct evwork_job *job = NULL;
+
+	/* All that was taken may have been cancelled, or taken by another worker. */
+	while (!job && take_waiting(worker))
+		job = next_local(worker);
+	return job;
+}
+
+static void work(struct worker *worker)
+{
+	struct evwork_job *job, *next;
+
+	for (job = take(worker); job; job = next ? next : take(worker)) {
+		uint32_t state = job_state(job);
+		bool ended = true;
+
+		worker->current = job;
+		if (state & JOB_SPECIAL)
+			ended = job_execute(worker, job, state);
+		else
+			job_end(job, state, job->run(job));
+		worker->current = NULL;
+		next = next_local(worker);
+		if (ended)
+			post(worker, job, backlog(worker) + (next != NULL));
+	}
+}
+
+static int run_start_hook(struct worker *worker)
+{
+	struct evwork_pool *pool = worker->pool;
+	char name[LANE_NAME_MAX + 16];
+	int rc = 0;
+
+	snprintf(name, sizeof(name), "%s-%d", pool->name, worker->index);
+	sys_thread_name(name);
+	if (pool->on_start)
+		rc = pool->on_start(worker->index, pool->hook_arg);
+	sys_lock(&pool->mutex);
+	pool->started++;
+	if (rc && !pool->start_error)
+		pool->start_error = rc;
+	sys_cond_broadcast(&pool->changed);
+	sys_unlock(&pool->mutex);
+	return rc;
+}
+
+void *worker_main(void *arg)
+{
+	struct worker *worker = arg;
+	struct evwork_pool *pool = worker->pool;
+
+	here = worker;
+	if (run_start_hook(worker) == 0) {
+		work(worker);
+		if (pool->on_stop)
+			pool->on_stop(worker->index, pool->hook_arg);
+	}
+	/* Whoever has still a token for this worker must be through with it. */
+	while (worker->tokens != atomic_load_explicit(&worker->promised, memory_order_relaxed))
+		worker->tokens += sys_park(&worker->parker, INT64_MAX);
+	pool_worker_ended(pool);
+	return NULL;
+}
