@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef WORKER_POOL_ARGUMENTS_H
+#define WORKER_POOL_ARGUMENTS_H
+
+/* The command line of worker_pool. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXIT_USAGE 2
+
+struct arguments {
+	int workers;             /* 0: one per CPU */
+	size_t queue;
+	size_t jobs;
+	uint64_t seed;
+	int64_t timeout_ms;
+};
+
+/* Fills what is given; the rest keeps its defaults, which are set here, too.
+ * Returns -1 to go on, or the status to exit with; then all has been said. */
+int arguments_parse(int argc, char **argv, struct arguments *ret_arguments);
+
+#endif
