@@ -114,9 +114,9 @@ enum flaw {
 };
 
 static const char *const flaw_names[FLAWS] = {
-	"ran twice", "ran lied", "done while idle", "dropped but never ran", "wrong status", "wrong thread",
-	"done after the pool's close", "done after the loop's close", "undocumented code", "permit released twice",
-	"impossible outcome", "cap exceeded"
+	"ran twice", "ran lied", "done while idle", "dropped but never ran", "wrong status",
+	"wrong thread", "done after the pool's close", "done after the loop's close",
+	"undocumented code", "permit released twice", "impossible outcome", "cap exceeded"
 };
 
 enum { ITEM_IDLE, ITEM_BUSY, ITEM_ABANDONED };
@@ -1335,6 +1335,134 @@ START_TEST(race_stop_against_fire)
 }
 END_TEST
 
+/* Contexts whose deadline passes while another thread does something to them. */
+struct hourglass {
+	struct evwork_watch watch;
+	struct evwork_ctx *timed, *child;
+	int calls, status;
+	int rc;
+};
+
+struct shelf {
+	struct hourglass hourglass[VOLLEY];
+	struct world world;
+	atomic_int destroyed;
+	bool cancel;           /* what the rival does: cancel, or drop the last reference */
+};
+
+static void hourglass_call(struct evwork_watch *watch, int status)
+{
+	struct hourglass *hourglass = EVWORK_CONTAINER(watch, struct hourglass, watch);
+
+	hourglass->calls++;
+	hourglass->status = status;
+}
+
+static void shelf_destroyed(void *value)
+{
+	atomic_fetch_add(&((struct shelf *)value)->destroyed, 1);
+}
+
+static void shelf_hit(void *arg)
+{
+	struct shelf *shelf = arg;
+	int i;
+
+	for (i = 0; i < VOLLEY; i++) {
+		if (shelf->cancel)
+			shelf->hourglass[i].rc = evwork_ctx_cancel(shelf->hourglass[i].timed, 1);
+		else
+			evwork_ctx_unref(shelf->hourglass[i].child);
+		dawdle();
+	}
+}
+
+/* The child keeps the timed one, and is all that does unless that is to be cancelled. */
+static void hourglass_open(struct hourglass *hourglass, struct shelf *shelf)
+{
+	memset(hourglass, 0, sizeof(*hourglass));
+	evwork_watch_init(&hourglass->watch, hourglass_call);
+	must(evwork_ctx_with_timeout(NULL, shelf->world.loop, 10, 4711, &hourglass->timed));
+	must(evwork_ctx_with_value(hourglass->timed, &shelf->world, shelf, shelf_destroyed,
+		&hourglass->child));
+	if (shelf->cancel)
+		must(evwork_ctx_after(hourglass->child, shelf->world.loop, &hourglass->watch));
+	else
+		evwork_ctx_unref(hourglass->timed);
+}
+
+static void hourglass_judge(struct hourglass *hourglass, int round)
+{
+	int err = hourglass->rc == 0 ? -ECANCELED : -ETIMEDOUT;
+	int cause = hourglass->rc == 0 ? 1 : 4711;
+
+	expect(hourglass->rc == 0 || hourglass->rc == -EALREADY, "%d in round %d",
+		hourglass->rc, round);
+	expect(evwork_ctx_err(hourglass->timed) == err &&
+		evwork_ctx_cause(hourglass->timed) == cause, "in round %d", round);
+	expect(evwork_ctx_err(hourglass->child) == err &&
+		evwork_ctx_cause(hourglass->child) == cause, "in round %d", round);
+	expect(hourglass->calls == 1 && hourglass->status == err, "%d calls, status %d, round %d",
+		hourglass->calls, hourglass->status, round);
+	evwork_ctx_unref(hourglass->child);
+	evwork_ctx_unref(hourglass->timed);
+}
+
+static void shelf_round(struct shelf *shelf, struct rival *rival, int round)
+{
+	int i;
+
+	for (i = 0; i < VOLLEY; i++)
+		hourglass_open(&shelf->hourglass[i], shelf);
+	rival_go(rival, round);
+	dawdle();
+	must(evwork_clock_jump(shelf->world.clock, 10 * SYS_NS_PER_MS));
+	/* Until no timer is left. */
+	world_run(&shelf->world);
+	rival_await(rival, round);
+	/* And what the rival has brought after that. */
+	must(evwork_loop_hold(shelf->world.loop));
+	world_turns(&shelf->world, 2);
+	must(evwork_loop_release(shelf->world.loop));
+	for (i = 0; shelf->cancel && i < VOLLEY; i++)
+		hourglass_judge(&shelf->hourglass[i], round);
+	expect(atomic_load(&shelf->destroyed) == round * VOLLEY, "%d in round %d",
+		atomic_load(&shelf->destroyed), round);
+}
+
+static void shelf_rounds(bool cancel)
+{
+	static struct shelf shelf;
+	struct rival rival;
+	int round, rounds = scaled(3000);
+
+	chance_seed(26);
+	memset(&shelf, 0, sizeof(shelf));
+	shelf.cancel = cancel;
+	world_open_manual(&shelf.world, 1, 0);
+	rival_start(&rival, 27, shelf_hit, &shelf);
+	for (round = 1; round <= rounds; round++)
+		shelf_round(&shelf, &rival, round);
+	rival_end(&rival);
+	world_close(&shelf.world);
+}
+
+/* S-CTX-10, S-CTX-3, S-CTX-13: cancel against the deadline that the loop sees: one of
+ * the two gives error and cause, and cancel and the watch tell the same. */
+START_TEST(race_cancel_against_deadline)
+{
+	shelf_rounds(true);
+}
+END_TEST
+
+/* S-CTX-17, S-CTX-16, S-CTX-18: the last unref on another thread against the timer
+ * that fires: the context is freed once, and its timer keeps no loop alive. */
+START_TEST(race_last_unref_against_deadline)
+{
+	shelf_rounds(false);
+}
+END_TEST
+
 /* S-POOL-2, S-DLV-7: submit against park: no wake-up of a worker that is about to
  * sleep is lost, with one worker and with several, spinning or not. */
 START_TEST(race_submit_against_park)
@@ -1360,6 +1488,80 @@ START_TEST(race_submit_against_park)
 		dawdle();
 	}
 	world_close(&world);
+}
+END_TEST
+
+/* A queue with room for one, and a thread that waits for it again and again. */
+struct turnstile {
+	struct target target[VOLLEY];
+	struct world world;
+	struct evwork_lane *lane;
+	int dones;             /* in this round */
+};
+
+static void turnstile_done(struct evwork_job *job, int status)
+{
+	struct target *target = EVWORK_CONTAINER(job, struct target, job);
+	struct turnstile *turnstile = target->owner;
+
+	target_done(job, status);
+	if (++turnstile->dones == VOLLEY)
+		event_base_loopbreak(turnstile->world.base);
+}
+
+static void turnstile_enter(void *arg)
+{
+	struct turnstile *turnstile = arg;
+	int i;
+
+	for (i = 0; i < VOLLEY; i++)
+		turnstile->target[i].submitted = evwork_submit_wait(turnstile->world.loop,
+			&turnstile->target[i].job);
+}
+
+static void turnstile_round(struct turnstile *turnstile, struct rival *rival, int round)
+{
+	int i;
+
+	turnstile->dones = 0;
+	for (i = 0; i < VOLLEY; i++) {
+		target_init(&turnstile->target[i]);
+		turnstile->target[i].job.lane = turnstile->lane;
+		turnstile->target[i].job.done = turnstile_done;
+		turnstile->target[i].owner = turnstile;
+	}
+	rival_go(rival, round);
+	while (turnstile->dones < VOLLEY)
+		ck_assert_int_ge(event_base_dispatch(turnstile->world.base), 0);
+	rival_await(rival, round);
+	for (i = 0; i < VOLLEY; i++) {
+		expect(turnstile->target[i].submitted == 0, "%d in round %d",
+			turnstile->target[i].submitted, round);
+		target_check(&turnstile->target[i], round);
+	}
+}
+
+/* S-POOL-6: submit_wait against room: no wake-up of a thread that is about to wait
+ * for room is lost, and each of its jobs is accepted once. */
+START_TEST(race_submit_wait_against_room)
+{
+	static struct turnstile turnstile;
+	struct evwork_lane_options options = { .queue_limit = 1 };
+	struct rival rival;
+	int round, rounds = scaled(2000);
+
+	chance_seed(30);
+	memset(&turnstile, 0, sizeof(turnstile));
+	world_open(&turnstile.world, 1 + _i);
+	must(evwork_loop_hold(turnstile.world.loop));
+	must(evwork_lane_new(turnstile.world.pool, &options, &turnstile.lane));
+	rival_start(&rival, 31, turnstile_enter, &turnstile);
+	for (round = 1; round <= rounds; round++)
+		turnstile_round(&turnstile, &rival, round);
+	rival_end(&rival);
+	must(evwork_lane_free(turnstile.lane));
+	must(evwork_loop_release(turnstile.world.loop));
+	world_close(&turnstile.world);
 }
 END_TEST
 
@@ -1915,6 +2117,129 @@ START_TEST(race_loop_close_against_submit)
 }
 END_TEST
 
+/* What is pending on a loop when that closes, and what another thread does to it. */
+enum errand { ERRAND_STOP, ERRAND_CANCEL, ERRAND_UNREF, ERRANDS };
+
+struct lodger {
+	struct evwork_watch watch;
+	struct evwork_ctx *ctx;
+	enum errand errand;
+	int calls, status;
+	int rc;
+};
+
+struct inn {
+	struct lodger lodger[VOLLEY];
+	struct evwork_loop *loop;
+	struct closing closing;
+	atomic_int destroyed;
+	int made;              /* values, in all rounds */
+};
+
+static void lodger_call(struct evwork_watch *watch, int status)
+{
+	struct lodger *lodger = EVWORK_CONTAINER(watch, struct lodger, watch);
+
+	lodger->calls++;
+	lodger->status = status;
+}
+
+static void inn_destroyed(void *value)
+{
+	atomic_fetch_add(&((struct inn *)value)->destroyed, 1);
+}
+
+static void lodger_open(struct lodger *lodger, struct inn *inn)
+{
+	struct evwork_ctx *values;
+
+	memset(lodger, 0, sizeof(*lodger));
+	lodger->errand = (enum errand)chance(ERRANDS);
+	evwork_watch_init(&lodger->watch, lodger_call);
+	must(evwork_ctx_with_value(NULL, &inn->loop, inn, inn_destroyed, &values));
+	must(evwork_ctx_with_timeout(values, inn->loop, 3600000, 0, &lodger->ctx));
+	evwork_ctx_unref(values);
+	inn->made++;
+	if (lodger->errand != ERRAND_UNREF)
+		must(evwork_ctx_after(lodger->ctx, inn->loop, &lodger->watch));
+}
+
+static void lodger_errand(struct lodger *lodger)
+{
+	switch (lodger->errand) {
+	case ERRAND_STOP:
+		lodger->rc = evwork_ctx_stop(&lodger->watch);
+		break;
+	case ERRAND_CANCEL:
+		lodger->rc = evwork_ctx_cancel(lodger->ctx, 0);
+		break;
+	default:
+		evwork_ctx_unref(lodger->ctx);
+		lodger->ctx = NULL;
+	}
+}
+
+static void inn_errands(void *arg)
+{
+	struct inn *inn = arg;
+	int i;
+
+	for (i = 0; i < VOLLEY; i++) {
+		lodger_errand(&inn->lodger[i]);
+		dawdle();
+	}
+}
+
+static void lodger_judge(struct lodger *lodger, int round)
+{
+	int calls = lodger->errand == ERRAND_CANCEL ? 1 :
+		lodger->errand == ERRAND_STOP ? lodger->rc == 0 : 0;
+
+	expect(lodger->errand != ERRAND_CANCEL || lodger->rc == 0, "%d in round %d", lodger->rc,
+		round);
+	expect(lodger->calls == calls && (!calls || lodger->status == -ECANCELED),
+		"errand %d returned %d, %d calls, status %d in round %d", (int)lodger->errand,
+		lodger->rc, lodger->calls, lodger->status, round);
+	evwork_ctx_unref(lodger->ctx);
+}
+
+/* S-SHUT-7, S-CTX-14, S-CTX-17: close of a loop against stops, cancels and last unrefs
+ * of what is pending on it: each watch is stopped or called once, each context is
+ * freed once, and the closed callback comes after all calls. */
+START_TEST(race_loop_close_against_contexts)
+{
+	static struct inn inn;
+	struct world world;
+	struct rival rival;
+	int i, round, rounds = scaled(3000);
+
+	chance_seed(28);
+	memset(&inn, 0, sizeof(inn));
+	world_open(&world, 1);
+	must(evwork_loop_hold(world.loop));
+	rival_start(&rival, 29, inn_errands, &inn);
+	for (round = 1; round <= rounds; round++) {
+		inn.closing = (struct closing){ .base = world.base };
+		must(evwork_loop_new(world.base, world.pool, NULL, &inn.loop));
+		for (i = 0; i < VOLLEY; i++)
+			lodger_open(&inn.lodger[i], &inn);
+		rival_go(&rival, round);
+		dawdle();
+		must(evwork_loop_close(inn.loop, loop_is_closed, &inn.closing));
+		closing_await(&inn.closing, round);
+		rival_await(&rival, round);
+		for (i = 0; i < VOLLEY; i++)
+			lodger_judge(&inn.lodger[i], round);
+		must(evwork_loop_free(inn.loop));
+		expect(atomic_load(&inn.destroyed) == inn.made, "%d of %d in round %d",
+			atomic_load(&inn.destroyed), inn.made, round);
+	}
+	rival_end(&rival);
+	must(evwork_loop_release(world.loop));
+	world_close(&world);
+}
+END_TEST
+
 #define LINE 8
 
 /* Loops that are busy for some turns while another thread closes them. */
@@ -2061,10 +2386,15 @@ static Suite *stress_suite(void)
 	tcase_add_loop_test(tcase, race_detach_by_cancel, 0, 3);
 	tcase_add_loop_test(tcase, race_detach_by_ctx, 0, 3);
 	tcase_add_test(tcase, race_deadline_against_start);
+
+	tcase = support_case(suite, "context races");
 	tcase_add_test(tcase, race_stop_against_fire);
+	tcase_add_test(tcase, race_cancel_against_deadline);
+	tcase_add_test(tcase, race_last_unref_against_deadline);
 
 	tcase = support_case(suite, "wake-up races");
 	tcase_add_loop_test(tcase, race_submit_against_park, 0, 3);
+	tcase_add_loop_test(tcase, race_submit_wait_against_room, 0, 2);
 	tcase_add_loop_test(tcase, race_post_against_sleep, 0, 3);
 	tcase_add_test(tcase, flood_of_posts);
 	tcase_add_test(tcase, race_foreign_deadline_against_sleep);
@@ -2076,6 +2406,7 @@ static Suite *stress_suite(void)
 	tcase_add_test(tcase, race_lane_free_against_abandoned_work);
 	tcase_add_test(tcase, race_pool_close_against_submit);
 	tcase_add_test(tcase, race_loop_close_against_submit);
+	tcase_add_test(tcase, race_loop_close_against_contexts);
 	tcase_add_test(tcase, race_loop_close_against_turns);
 
 	tcase = support_case(suite, "storm");

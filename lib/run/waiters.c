@@ -72,7 +72,7 @@ static bool fire_one(struct evwork_loop *loop, int64_t now, struct budget *budge
 	uint64_t *fired)
 {
 	struct evwork_timer *timer;
-	bool pinned = false;
+	bool of_user, pinned = false;
 	int status;
 
 	if (!budget_take(loop, budget))
@@ -86,12 +86,14 @@ static bool fire_one(struct evwork_loop *loop, int64_t now, struct budget *budge
 		return false;
 	}
 	loop_unset_timer_locked(loop, timer);
-	if (timer_kind_of(timer) == TIMER_CTX)
+	/* A context that could not be pinned may be freed as soon as the lock is left. */
+	of_user = timer_kind_of(timer) == TIMER_USER;
+	if (!of_user)
 		pinned = pin_locked(loop, timer);
 	sys_unlock(&loop->mutex);
 	if (pinned) {
 		ctx_timer_expired(timer);
-	} else if (timer_kind_of(timer) == TIMER_USER) {
+	} else if (of_user) {
 		(*fired)++;
 		timer->fn(timer, status);
 	}
