@@ -27,7 +27,7 @@ struct evwork_pool;
 #define EVWORK_THREADS_MAX 1024
 #define EVWORK_AGEING_DEFAULT 64
 #define EVWORK_AGEING_MAX 65536
-#define EVWORK_HOLD_US_DEFAULT 500
+#define EVWORK_HOLD_US_DEFAULT 2000
 
 /* hold_us: never hold a wake-up back. */
 #define EVWORK_HOLD_OFF (-1)
@@ -49,13 +49,14 @@ struct evwork_pool_options {
 	 * at the price of CPU time while idle; set both or neither. */
 	int64_t spin_us;
 	/*
-	 * While jobs wait in the queue, a worker does not wake a sleeping loop for
-	 * each finished job: the loop would only take a CPU from the workers. It lets
-	 * the wake-up wait until half of what was queued is done, at the latest for
-	 * this many microseconds; it never waits when a worker runs dry. A
-	 * finished job may so be delivered later by up to this time while others
-	 * are queued. 0 is 500; EVWORK_HOLD_OFF wakes at once. Effective where the
-	 * system has timerfd.
+	 * While short jobs wait in the queue, the loop is not called for each that is
+	 * done: it would only take a CPU from the workers. It comes when the last of
+	 * them is about to end, and at the latest after this many microseconds. So a
+	 * finished job is delivered later by up to this time, but hardly by more than
+	 * those queued behind it take, and not at all once a worker runs dry or if
+	 * jobs take longer than a wake-up costs (100 µs). 0 is 2000; EVWORK_HOLD_OFF
+	 * delivers at once, at the price of CPU time. Effective where the system has
+	 * timerfd.
 	 */
 	int64_t hold_us;
 	/* Run on each worker when it starts (0, or a negated code that fails

@@ -8,6 +8,7 @@
  *	post    CAS head -> mail (release); whoever replaces ASLEEP or HELD notifies
  *	take    exchange head -> NULL (acquire)
  *	sleep   CAS NULL -> ASLEEP, after the descriptor was read empty
+ *	nap     CAS mail, PATIENT -> mail, HELD, after a timerfd was armed
  *
  * Mark and mail are in one word, so no wake-up can be lost: either the post
  * comes before the CAS of sleep, which then fails, or it finds ASLEEP. Of many
@@ -27,6 +28,11 @@
  * the mark away has settled the debt: the loop by taking the mail, the owner or
  * any poster that is in a hurry by notifying. The owner holds a reference, as it
  * may come back after the loop is gone.
+ *
+ * Napping. A loop that is awake would find each of such jobs by itself and come back
+ * for one or two at a time, which takes even more. So mail that can wait is PATIENT
+ * as long as no other lies in the same stack, and a loop that finds nothing but
+ * patient mail holds itself: it arms the timerfd and leaves HELD for who is in a hurry.
  */
 
 #include "run/mailbox.h"
@@ -39,16 +45,24 @@ struct mailbox {
 	int read_fd, write_fd;  /* the same for an eventfd */
 	int hold_fd;
 	size_t token_size;
+	/* How long patient mail can wait, as its last poster sees it. */
+	_Atomic int64_t patience;
 };
 
 /* Mail is aligned, so the low bits are free. */
 #define ASLEEP ((uintptr_t)2)
 #define HELD ((uintptr_t)1)
+#define PATIENT ((uintptr_t)4)
+#define MARKS (ASLEEP | HELD | PATIENT)
 
 static struct evwork_mail *mail_of(uintptr_t head)
 {
-	return head == ASLEEP ? NULL : (struct evwork_mail *)(head & ~HELD);
+	return (struct evwork_mail *)(head & ~MARKS);
 }
+
+/* How mail is put on the stack: the loop is to be woken at once; or is to come back at
+ * once if it is awake; or need not even do that. */
+enum hurry { AT_ONCE, IF_AWAKE, CAN_WAIT };
 
 static int open_descriptors(struct mailbox *box, enum evwork_notify notify)
 {
@@ -130,19 +144,28 @@ int mailbox_hold_fd(const struct mailbox *box)
 	return box->hold_fd;
 }
 
+/* What the mark of the stack becomes when mail of this kind is put on it. */
+static uintptr_t mark_after(uintptr_t old, enum hurry hurry)
+{
+	if (hurry == AT_ONCE)
+		return 0;
+	if (old == ASLEEP || (old & HELD))
+		return HELD;
+	return hurry == CAN_WAIT && (old == 0 || (old & PATIENT)) ? PATIENT : 0;
+}
+
 /*
  * Puts mail on the stack. Returns true if the caller must now see to the waking of
  * the loop: then it is among the writers, and must leave. One that is in no hurry
  * leaves a HELD mark where it is.
  */
-static bool push(struct mailbox *box, struct evwork_mail *mail, bool hurry)
+static bool push(struct mailbox *box, struct evwork_mail *mail, enum hurry hurry)
 {
 	uintptr_t old = atomic_load_explicit(&box->head, memory_order_relaxed);
 	bool writer = false, wakes;
-	uintptr_t new;
 
 	do {
-		wakes = old == ASLEEP || (hurry && (old & HELD));
+		wakes = old == ASLEEP || (hurry == AT_ONCE && (old & HELD));
 		if (wakes && !writer) {
 			/* Before the mail can be seen, and so while it keeps the loop: the
 			 * release of the CAS carries it to who takes the mail. */
@@ -150,11 +173,9 @@ static bool push(struct mailbox *box, struct evwork_mail *mail, bool hurry)
 			writer = true;
 		}
 		mail->_next = mail_of(old);
-		new = (uintptr_t)mail;
-		if (!hurry && (old == ASLEEP || (old & HELD)))
-			new |= HELD;
 		/* Release: pairs with the acquire of mailbox_take. */
-	} while (!atomic_compare_exchange_weak_explicit(&box->head, &old, new,
+	} while (!atomic_compare_exchange_weak_explicit(&box->head, &old,
+			(uintptr_t)mail | mark_after(old, hurry),
 			memory_order_release, memory_order_relaxed));
 	if (writer && !wakes) {
 		atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
@@ -171,19 +192,23 @@ static void leave(struct mailbox *box)
 
 void mailbox_post(struct mailbox *box, struct evwork_mail *mail)
 {
-	if (push(box, mail, true)) {
+	if (push(box, mail, AT_ONCE)) {
 		sys_token_write(box->write_fd, box->token_size);
 		leave(box);
 	}
 }
 
-bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns)
+bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns,
+	bool patient)
 {
 	if (box->hold_fd < 0) {
 		mailbox_post(box, mail);
 		return false;
 	}
-	if (!push(box, mail, false))
+	/* Relaxed: the release of the push that follows publishes it. */
+	if (patient)
+		atomic_store_explicit(&box->patience, hold_ns, memory_order_relaxed);
+	if (!push(box, mail, patient ? CAN_WAIT : IF_AWAKE))
 		return false;
 	/* As a writer this thread keeps the loop's reference alive while it takes
 	 * its own. */
@@ -235,6 +260,13 @@ bool mailbox_empty(const struct mailbox *box)
 	return mail_of(atomic_load_explicit(&box->head, memory_order_relaxed)) == NULL;
 }
 
+bool mailbox_calm(const struct mailbox *box)
+{
+	uintptr_t head = atomic_load_explicit(&box->head, memory_order_relaxed);
+
+	return !mail_of(head) || (head & PATIENT);
+}
+
 bool mailbox_empty_but(const struct mailbox *box, const struct evwork_mail *mail)
 {
 	/* Acquire: what is there was linked before it was posted. */
@@ -251,6 +283,24 @@ bool mailbox_sleep(struct mailbox *box)
 	/* Release: what the loop did comes before what its waker sees. */
 	return atomic_compare_exchange_strong_explicit(&box->head, &expected, ASLEEP,
 			memory_order_release, memory_order_relaxed) || expected == ASLEEP;
+}
+
+bool mailbox_nap(struct mailbox *box)
+{
+	/* Acquire: pairs with the release of push, for how long the mail can wait. */
+	uintptr_t head = atomic_load_explicit(&box->head, memory_order_acquire);
+
+	if (!(head & PATIENT))
+		return false;
+	sys_timerfd_arm(box->hold_fd, atomic_load_explicit(&box->patience,
+		memory_order_relaxed));
+	do {
+		if (!(head & PATIENT))
+			return false;
+		/* Release: passes on what was released with the mail, to its taking. */
+	} while (!atomic_compare_exchange_weak_explicit(&box->head, &head,
+			(head & ~PATIENT) | HELD, memory_order_release, memory_order_relaxed));
+	return true;
 }
 
 void mailbox_remind(struct mailbox *box)

@@ -47,21 +47,30 @@ void mailbox_post(struct mailbox *box, struct evwork_mail *mail);
 /*
  * [any] Posts; if the loop sleeps its wake-up is put off for at most hold_ns
  * and true is returned: the caller should call mailbox_settle soon and must call
- * it once. The box stays valid until then.
+ * it once. The box stays valid until then. If it is patient, a loop that is awake may
+ * go to sleep for about as long before it takes the mail, see mailbox_nap.
  */
-bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns);
+bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns,
+	bool patient);
 /* Wakes the loop now, unless it has woken meanwhile. */
 void mailbox_settle(struct mailbox *box);
 
 /* [loop] Everything posted so far, oldest first. */
 struct evwork_mail *mailbox_take(struct mailbox *box);
 bool mailbox_empty(const struct mailbox *box);
+/* [loop] Whether there is nothing that cannot wait. */
+bool mailbox_calm(const struct mailbox *box);
 /* [loop] Whether it holds nothing but this, or nothing. */
 bool mailbox_empty_but(const struct mailbox *box, const struct evwork_mail *mail);
 
 /* [loop] Declares the loop asleep: from now on a post wakes it. False if mail
  * has come; the loop is awake then and must take another turn. */
 bool mailbox_sleep(struct mailbox *box);
+
+/* [loop] Declares the loop asleep although there is mail, if all of that is patient:
+ * from now on other mail wakes it, and at the latest mailbox_hold_fd does. False if it
+ * must take another turn. */
+bool mailbox_nap(struct mailbox *box);
 
 /* [loop] Makes the descriptor readable, and clears it. */
 void mailbox_remind(struct mailbox *box);

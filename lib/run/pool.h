@@ -11,6 +11,9 @@
 /* The most jobs that a worker sets aside for itself at once. */
 #define WORKER_BATCH 32
 
+/* Work that takes this long is plenty: waking a sleeper takes less. */
+#define POOL_PLENTY_NS INT64_C(150000)
+
 /* The most submits that one turn of a loop collects, see stage.c. */
 #define STAGE_MAX 128
 
@@ -81,6 +84,7 @@ struct evwork_pool {
 	struct worker *idle;            /* a stack: the last to sleep wakes first */
 	atomic_uint idle_count;         /* written under the lock */
 	unsigned searching;
+	int64_t run_ns;                 /* a job's time, as the last worker saw it */
 	_Atomic(struct worker *) keeper;    /* sleeps with a limit, for a lane that is paced */
 	int64_t keeper_until;
 	unsigned busy;                  /* workers that have taken jobs */

@@ -9,12 +9,21 @@
 #include "run/job.h"
 #include "run/pool.h"
 
+/* How many workers may be on their way to work at once: one, which wakes the next,
+ * and another for each part of the work that takes longer than a wake-up. */
+static unsigned searchers(const struct evwork_pool *pool)
+{
+	int64_t queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
+
+	return 1 + (unsigned)(queued * pool->run_ns / POOL_PLENTY_NS);
+}
+
 struct worker *pool_claim_idle_locked(struct evwork_pool *pool)
 {
 	struct worker *worker = pool->idle;
 
 	/* One that looks already will find what has come, and wake the next. */
-	if (!worker || pool->searching > 0)
+	if (!worker || pool->searching >= searchers(pool))
 		return NULL;
 	pool->idle = worker->idle_next;
 	pool_count_idle_locked(pool, -1);

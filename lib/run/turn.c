@@ -136,14 +136,14 @@ static void end_turn(struct evwork_loop *loop, bool delivered)
 	/* Lets a manual clock go on, which may bring more. */
 	if (loop->clock)
 		loop_arm_tick(loop);
-	more = work_left(loop) || spinning(loop, delivered) || !mailbox_empty(loop->box);
+	more = work_left(loop) || spinning(loop, delivered) || !mailbox_calm(loop->box);
 
 	if (!more) {
 		if (loop->token) {
 			mailbox_clear(loop->box);
 			loop->token = false;
 		}
-		more = !mailbox_sleep(loop->box);
+		more = !mailbox_sleep(loop->box) && !mailbox_nap(loop->box);
 	}
 	if (more && !loop->token) {
 		mailbox_remind(loop->box);

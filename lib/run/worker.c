@@ -4,9 +4,10 @@
  * A worker's life: take, run, finish, and sleep when there is nothing to take.
  *
  * Waking is what costs most here, so it is done sparingly. A submit wakes one
- * sleeper, and only if no other is on its way already (`searching`); a worker
- * that takes work wakes the next one if it leaves work that could be started, in a
- * queue or set aside. So as long as there is such work and an idle worker, one is on
+ * sleeper, and only if no other is on its way already (`searching`) or there is so
+ * much to do that it would not wait for that one to wake the next; a worker that
+ * takes work wakes the next one if it leaves work that could be started, in a queue
+ * or set aside. So as long as there is such work and an idle worker, one is on
  * its way: work is only set aside by a worker that takes.
  *
  * Nobody goes to sleep while jobs wait: a worker looks once more under the pool's
@@ -63,21 +64,30 @@ static void pay(struct worker *worker)
 	}
 }
 
+/* What it takes until a loop that was woken is there, if it comes from another CPU. */
+#define WAKE_NS INT64_C(50000)
+
 /*
- * Takes an ended job to its loop. `left` is what is queued behind it: if there is
- * something, and jobs are so short that waking the loop for one would cost more than
- * running it, a sleeping loop is woken when half of that is done.
+ * Takes an ended job to its loop. `left` is what is queued behind it. If jobs are so
+ * short that waking the loop for one would cost more than running it, and there are
+ * more, a loop that sleeps is woken once for many: so that it is there when the last
+ * is done, or when they take longer than they should. While there is plenty of work
+ * a loop that is awake may sleep, too, instead of coming back for one or two at a time.
  */
 static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
 {
-	const struct evwork_pool *pool = worker->pool;
+	int64_t left_ns = (int64_t)left * worker->run_ns, hold_ns = worker->pool->hold_ns;
 	struct mailbox *box = job->_loop->box;
+	bool plenty = left_ns > POOL_PLENTY_NS;
+	int64_t wait_ns = plenty ? left_ns : POOL_PLENTY_NS;
 
-	if (left > 0 && worker->run_ns < pool->hold_ns / 2) {
-		if (mailbox_post_held(box, &job->_mail, pool->hold_ns)) {
+	if (left > 0 && hold_ns > 0 && worker->run_ns < 2 * WAKE_NS) {
+		if (mailbox_post_held(box, &job->_mail, wait_ns < hold_ns ? wait_ns : hold_ns,
+				plenty)) {
 			pay(worker);
 			worker->owed = box;
-			worker->owed_after = left / 2 + 1;
+			worker->owed_after = left_ns <= WAKE_NS ? left :
+				left - (uint32_t)(WAKE_NS / worker->run_ns);
 			return;
 		}
 	} else {
@@ -85,6 +95,18 @@ static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
 	}
 	if (worker->owed && (left == 0 || --worker->owed_after == 0))
 		pay(worker);
+}
+
+/* A sample far above the average is more often a worker that lost its CPU than a job
+ * of another kind, so the average follows it in steps. */
+static void note_run_time(struct worker *worker, int64_t sample)
+{
+	int64_t most = 4 * worker->run_ns + 100;
+
+	if (worker->run_ns == 0)
+		worker->run_ns = sample;
+	else
+		worker->run_ns = (3 * worker->run_ns + (sample < most ? sample : most)) / 4;
 }
 
 /* Counts the worker out of what it took before. */
@@ -98,7 +120,8 @@ static void return_locked(struct worker *worker, int64_t now)
 	pool->busy--;
 	if (worker->batch > 1)
 		pool->batches--;
-	worker->run_ns = (3 * worker->run_ns + (now - worker->taken_at) / worker->batch) / 4;
+	note_run_time(worker, (now - worker->taken_at) / worker->batch);
+	pool->run_ns = worker->run_ns;
 	if (worker->holds) {
 		worker->holds->running--;
 		worker->holds = NULL;
