@@ -60,7 +60,8 @@ struct evwork_loop_options {
 	enum evwork_notify notify;
 	/* How long the loop keeps polling after a delivery, without blocking,
 	 * while jobs are in flight, in microseconds; 0, the default, is not at all.
-	 * See the option of the same name of the pool. */
+	 * It may then take several turns before libevent looks at other events, which
+	 * share the bounds of one. See the option of the same name of the pool. */
 	int64_t spin_us;
 	/* NULL: the system's clock. */
 	struct evwork_clock *clock;

@@ -38,6 +38,7 @@ struct evwork_lane {
 	int64_t timeout_ns;           /* 0: none */
 	struct evwork_guard **guards;
 	size_t guard_count;
+	char pad_fixed[64];
 
 	/* Covered by the pool's lock. */
 	struct evwork_lane *next, *prev;      /* highest priority first */
@@ -59,7 +60,7 @@ struct evwork_lane {
 
 	/* Delivered jobs by outcome, written by the loops at the end of their turns, on
 	 * a line of their own. */
-	char pad[64];
+	char pad_outcomes[64];
 	_Atomic uint64_t outcomes[OUTCOMES];
 
 	sys_mutex ledger_mutex;       /* covers the free list; a leaf */

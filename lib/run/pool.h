@@ -77,9 +77,16 @@ struct evwork_pool {
 	struct evwork_lane *lane;       /* the default lane */
 	struct worker *workers;
 
+	/* Seldom written, under the lock, and read for each job: on the lines of what is
+	 * fixed. */
+	atomic_uint lane_count;
+	/* enum evwork_close_mode, 0 while open. Sequentially consistent where staging is
+	 * looked at beside it, see stage.c. */
+	atomic_int closing;
+	char pad_fixed[64];
+
 	sys_mutex mutex;                /* covers all below up to the atomics */
 	LIST_OF(struct evwork_lane) lanes;
-	atomic_uint lane_count;         /* written under the lock */
 	uint32_t seq;
 	struct worker *idle;            /* a stack: the last to sleep wakes first */
 	atomic_uint idle_count;         /* written under the lock */
@@ -106,9 +113,7 @@ struct evwork_pool {
 	struct letter closed_letter;
 	struct clock_user clock_user;
 
-	/* enum evwork_close_mode, 0 while open; written under the lock. Sequentially
-	 * consistent where staging is looked at beside it, see stage.c. */
-	atomic_int closing;
+	char pad_locked[64];
 	/* Loops with staged jobs, see stage.c. */
 	atomic_uint staging;
 	/*

@@ -47,10 +47,27 @@ void stage_end_turn(struct evwork_loop *loop, struct evwork_loop *outer)
 	stage_turning = outer;
 }
 
-bool stage_begin(struct evwork_pool *pool)
+/* Whether the queue is so far from full that what is set aside and staged, here and by
+ * other loops, need not be counted. */
+static bool far_from_full(const struct evwork_pool *pool, const struct evwork_lane *lane)
 {
+	size_t unseen = (size_t)pool->threads * WORKER_BATCH + (size_t)STAGE_MAX *
+		atomic_load_explicit(&pool->staging, memory_order_relaxed);
+
+	return atomic_load_explicit(&pool->queued, memory_order_relaxed) + unseen <
+	       lane->queue_limit;
+}
+
+bool stage_begin(struct evwork_lane *lane)
+{
+	struct evwork_pool *pool = lane->pool;
+
+	if (!far_from_full(pool, lane))
+		return false;
+	/* From here on others count this loop's stage as full, so one look more is
+	 * enough for all that comes to it. */
 	atomic_fetch_add(&pool->staging, 1);
-	if (!atomic_load(&pool->closing))
+	if (!atomic_load(&pool->closing) && far_from_full(pool, lane))
 		return true;
 	sys_lock(&pool->mutex);
 	pool_end_staging_locked(pool);

@@ -17,19 +17,9 @@
 /* The loop whose turn this thread is in. */
 extern SYS_THREAD_LOCAL struct evwork_loop *stage_turning;
 
-/* The first job comes to the stage; false if the pool is closing. */
-bool stage_begin(struct evwork_pool *pool);
-
-/* Whether the queue is so far from full that what is set aside and staged, here
- * and by other loops, need not be counted. */
-static inline bool stage_far_from_full(const struct evwork_pool *pool, const struct evwork_lane *lane)
-{
-	size_t unseen = (size_t)pool->threads * WORKER_BATCH + STAGE_MAX *
-		(1 + (size_t)atomic_load_explicit(&pool->staging, memory_order_relaxed));
-
-	return atomic_load_explicit(&pool->queued, memory_order_relaxed) + unseen <
-	       lane->queue_limit;
-}
+/* The first job comes to the stage; false if the pool is closing, or the lane not far
+ * from full. */
+bool stage_begin(struct evwork_lane *lane);
 
 /* [loop] Whether the job may be, and then is, staged. */
 static inline bool stage_submit(struct evwork_loop *loop, struct evwork_job *job)
@@ -44,12 +34,14 @@ static inline bool stage_submit(struct evwork_loop *loop, struct evwork_job *job
 	    (job->lane && job->lane != lane))
 		return false;
 	pool = lane->pool;
-	if (atomic_load_explicit(&pool->closing, memory_order_relaxed) || !lane->plain || !sched_single_lane(pool) || !stage_far_from_full(pool, lane))
+	/* Acquire: who was told of the close is refused. */
+	if (atomic_load_explicit(&pool->closing, memory_order_acquire) || !lane->plain ||
+	    !sched_single_lane(pool))
 		return false;
 	/* The rest of what loop_enter does is for the long way. */
 	if (!loop->keeper_on || atomic_load_explicit(&loop->closing, memory_order_acquire))
 		return false;
-	if (stage->count == 0 && !stage_begin(pool))
+	if (stage->count == 0 && !stage_begin(lane))
 		return false;
 	count_up(&loop->own, 1);
 	job->_mail._kind = MAIL_JOB;

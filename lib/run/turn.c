@@ -24,6 +24,10 @@
 #include "run/job.h"
 #include "run/turn.h"
 
+/* How often a loop that spins looks for mail before it lets libevent look for the rest:
+ * about a microsecond. */
+#define SPIN_LOOKS 40
+
 /* Returns how many callbacks of the user that was. */
 static uint64_t deliver(struct evwork_loop *loop, struct evwork_mail *mail)
 {
@@ -152,46 +156,76 @@ static void end_turn(struct evwork_loop *loop, bool delivered)
 	loop_update_alive(loop);
 }
 
-static void turn(struct evwork_loop *loop)
+/* Delivers what there is at its beginning; returns how many callbacks that was. */
+static uint64_t take_turn(struct evwork_loop *loop, struct budget *budget)
 {
-	struct evwork_loop *outer;
-	struct budget budget;
+	struct evwork_loop *outer = stage_begin_turn(loop);
 	uint64_t called;
 
-	loop->running = true;
-	outer = stage_begin_turn(loop);
 	begin_turn(loop);
-	budget_start(loop, &budget);
 	if (!loop->inbox)
 		loop->inbox = mailbox_take(loop->box);
-	called = deliver_inbox(loop, &budget);
+	called = deliver_inbox(loop, budget);
 	if (!loop->dead && loop->close_asked && !loop->close_begun)
 		waiters_begin_close(loop);
 	if (!loop->dead)
-		waiters_call(loop, &budget, &called);
+		waiters_call(loop, budget, &called);
 	if (!loop->dead && loop->close_begun && !loop->closed_called)
 		finish_close(loop);
 	stage_end_turn(loop, outer);
+	if (called) {
+		count_up(&loop->delivered, called);
+		count_up(&loop->turns, 1);
+	}
+	return called;
+}
+
+/* Whether mail comes within a moment, if the loop was told to spin. */
+static bool more_comes(struct evwork_loop *loop, bool delivered)
+{
+	int i;
+
+	if (loop->inbox || !spinning(loop, delivered))
+		return false;
+	for (i = 0; i < SPIN_LOOKS; i++) {
+		if (!mailbox_empty(loop->box))
+			return true;
+		sys_relax();
+	}
+	return false;
+}
+
+static void turn(struct evwork_loop *loop)
+{
+	struct budget budget;
+	bool called, any = false;
+
+	loop->running = true;
+	budget_start(loop, &budget);
+	/* One turn for each time that libevent calls; but a loop that spins would lose
+	 * more by going through libevent than work takes, and stays for several, which
+	 * share the bounds of one. */
+	do {
+		called = take_turn(loop, &budget) != 0;
+		any = any || called;
+	} while (!loop->dead && budget.callbacks > 0 && more_comes(loop, called));
 	if (loop->dead) {
 		loop_destroy(loop);
 		return;
 	}
-	if (called) {
-		count_up(&loop->delivered, called);
-		count_up(&loop->turns, 1);
-		/* For EVLOOP_ONCE, which does not count the loop's own events. */
+	/* For EVLOOP_ONCE, which does not count the loop's own events. */
+	if (any)
 		event_active(&loop->progress_event, EV_TIMEOUT, 0);
-	}
 	loop->running = false;
-	end_turn(loop, called != 0);
+	end_turn(loop, any);
 }
 
 /*
  * Libevent may find several reasons to call the loop in one pass, but one pass is one
- * turn: what a callback starts comes in a later pass, and a pass delivers no more
- * than one batch. So a turn takes over a tick that is about to come in the same
- * pass (setting a timer again takes it back), and the end of a hold only makes the
- * next pass a turn.
+ * turn, unless the loop spins: what a callback starts comes in a later pass, and a
+ * pass delivers no more than one batch. So a turn takes over a tick that is about to
+ * come in the same pass (setting a timer again takes it back), and the end of a hold
+ * only makes the next pass a turn.
  */
 void turn_on_notify(evutil_socket_t fd, short what, void *arg)
 {
