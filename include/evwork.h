@@ -9,6 +9,7 @@
 
 #include <evwork/clock.h>
 #include <evwork/ctx.h>
+#include <evwork/group.h>
 #include <evwork/guard.h>
 #include <evwork/job.h>
 #include <evwork/lane.h>

@@ -91,6 +91,9 @@ bool loop_any_here(void);
 int loop_enter(struct evwork_loop *loop, bool *ret_own);
 /* The same for calls that must not fail for memory. */
 int loop_enter_always(struct evwork_loop *loop, bool *ret_own);
+/* [loop, in a callback] For what follows from something that was delivered: also if the
+ * loop is closing. It counts as the loop's own. */
+static inline void loop_enter_following(struct evwork_loop *loop);
 void loop_leave(struct evwork_loop *loop, bool own);
 
 /* [loop] Has libevent call the loop's turns. */
@@ -122,6 +125,12 @@ static inline void count_up(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter,
 		atomic_load_explicit(counter, memory_order_relaxed) + n,
 		memory_order_relaxed);
+}
+
+static inline void loop_enter_following(struct evwork_loop *loop)
+{
+	/* The turn has not ended, so the loop is not closed and its keeper still on. */
+	count_up(&loop->own, 1);
 }
 
 int loop_add_hook(struct evwork_loop *loop, struct loop_hook *hook, bool *ret_own);
