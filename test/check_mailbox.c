@@ -41,6 +41,20 @@ static bool woken(void)
 	return readable(mailbox_fd(box), 0);
 }
 
+/* Posts for one that owes nothing; true if it then owes a settle. */
+static bool held(struct evwork_mail *mail, int64_t ns, bool patient)
+{
+	return mailbox_post_held(box, mail, (struct hold){ .ns = ns, .most_ns = ns,
+		.patient = patient });
+}
+
+/* The same for one that owes already. */
+static void held_again(struct evwork_mail *mail, int64_t ns, bool patient)
+{
+	ck_assert(mailbox_post_held(box, mail, (struct hold){ .ns = ns, .most_ns = ns,
+		.patient = patient, .owes = true }));
+}
+
 /* What the loop does when it comes: nothing may be left of the wake-up. */
 static void take(const struct evwork_mail *const expected[], int count)
 {
@@ -85,16 +99,20 @@ END_TEST
 /* S-DLV-3: a held post leaves the wake-up to its poster, who gives it with settle. */
 START_TEST(settle_wakes)
 {
-	struct evwork_mail a, b;
+	struct evwork_mail a, b, c;
 
 	if (!can_hold())
 		return;
-	ck_assert(mailbox_post_held(box, &a, NEVER_NS, _i));
-	ck_assert(!mailbox_post_held(box, &b, NEVER_NS, _i));
+	ck_assert(held(&a, NEVER_NS, _i));
+	held_again(&b, NEVER_NS, !_i);
+	ck_assert(held(&c, NEVER_NS, _i));
 	ck_assert(!woken());
 	mailbox_settle(box);
 	ck_assert(woken());
-	take((const struct evwork_mail *[]){ &a, &b }, 2);
+	take((const struct evwork_mail *[]){ &a, &b, &c }, 3);
+	ck_assert(mailbox_sleep(box));
+	mailbox_settle(box);
+	ck_assert(!woken());
 }
 END_TEST
 
@@ -106,7 +124,7 @@ START_TEST(hurry_ends_hold)
 
 	if (!can_hold())
 		return;
-	ck_assert(mailbox_post_held(box, &a, NEVER_NS, _i));
+	ck_assert(held(&a, NEVER_NS, _i));
 	mailbox_post(box, &b);
 	ck_assert(woken());
 	take((const struct evwork_mail *[]){ &a, &b }, 2);
@@ -123,7 +141,7 @@ START_TEST(hold_ends_by_itself)
 
 	if (!can_hold())
 		return;
-	ck_assert(mailbox_post_held(box, &a, SOON_NS, _i));
+	ck_assert(held(&a, SOON_NS, _i));
 	ck_assert(readable(mailbox_hold_fd(box), -1));
 	mailbox_clear_hold(box);
 	ck_assert(!readable(mailbox_hold_fd(box), 0));
@@ -142,8 +160,8 @@ START_TEST(nap_ends_by_itself)
 		return;
 	take(NULL, 0);
 	ck_assert(mailbox_calm(box));
-	ck_assert(!mailbox_post_held(box, &a, SOON_NS, true));
-	ck_assert(!mailbox_post_held(box, &b, SOON_NS, true));
+	ck_assert(held(&a, SOON_NS, true));
+	held_again(&b, SOON_NS, true);
 	ck_assert(mailbox_calm(box));
 	ck_assert(!mailbox_sleep(box));
 	ck_assert(mailbox_nap(box));
@@ -151,6 +169,7 @@ START_TEST(nap_ends_by_itself)
 	ck_assert(readable(mailbox_hold_fd(box), -1));
 	ck_assert(!woken());
 	take((const struct evwork_mail *[]){ &a, &b }, 2);
+	mailbox_settle(box);
 }
 END_TEST
 
@@ -162,13 +181,55 @@ START_TEST(hurry_ends_nap)
 	if (!can_hold())
 		return;
 	take(NULL, 0);
-	ck_assert(!mailbox_post_held(box, &a, NEVER_NS, true));
+	ck_assert(held(&a, NEVER_NS, true));
 	ck_assert(mailbox_nap(box));
-	ck_assert(!mailbox_post_held(box, &b, NEVER_NS, true));
+	held_again(&b, NEVER_NS, true);
 	ck_assert(!woken());
 	mailbox_post(box, &c);
 	ck_assert(woken());
 	take((const struct evwork_mail *[]){ &a, &b, &c }, 3);
+	mailbox_settle(box);
+	ck_assert(!woken());
+}
+END_TEST
+
+/* S-DLV-3: a poster of patient mail that has nothing more to do ends the nap, or keeps
+ * the loop from it. */
+START_TEST(settle_ends_patience)
+{
+	struct evwork_mail a;
+
+	if (!can_hold())
+		return;
+	take(NULL, 0);
+	ck_assert(held(&a, NEVER_NS, true));
+	if (_i)
+		ck_assert(mailbox_nap(box));
+	mailbox_settle(box);
+	ck_assert_int_eq(woken(), _i);
+	ck_assert(!mailbox_calm(box) && !mailbox_nap(box));
+	take((const struct evwork_mail *[]){ &a }, 1);
+}
+END_TEST
+
+/* S-DLV-3: of several who post to one loop, the one who grants the least decides. */
+START_TEST(shortest_hold_counts)
+{
+	struct evwork_mail a, b;
+
+	if (!can_hold())
+		return;
+	ck_assert(held(&a, SOON_NS, false));
+	take((const struct evwork_mail *[]){ &a }, 1);
+	mailbox_clear_hold(box);
+	ck_assert(held(&a, SOON_NS, true));
+	ck_assert(held(&b, NEVER_NS, true));
+	ck_assert(mailbox_nap(box));
+	ck_assert(readable(mailbox_hold_fd(box), -1));
+	take((const struct evwork_mail *[]){ &a, &b }, 2);
+	mailbox_settle(box);
+	mailbox_settle(box);
+	mailbox_settle(box);
 }
 END_TEST
 
@@ -182,15 +243,16 @@ START_TEST(no_nap_on_urgent_mail)
 		return;
 	take(NULL, 0);
 	ck_assert(!mailbox_nap(box));
-	ck_assert(!mailbox_post_held(box, &a, NEVER_NS, true));
+	ck_assert(held(&a, NEVER_NS, true));
 	mailbox_post(box, &b);
 	ck_assert(!mailbox_calm(box) && !mailbox_nap(box));
 	take((const struct evwork_mail *[]){ &a, &b }, 2);
+	mailbox_settle(box);
 	mailbox_post(box, &a);
-	ck_assert(!mailbox_post_held(box, &b, NEVER_NS, true));
+	ck_assert(!held(&b, NEVER_NS, true));
 	ck_assert(!mailbox_calm(box) && !mailbox_nap(box));
 	take((const struct evwork_mail *[]){ &a, &b }, 2);
-	ck_assert(!mailbox_post_held(box, &a, NEVER_NS, false));
+	ck_assert(!held(&a, NEVER_NS, false));
 	ck_assert(!mailbox_calm(box) && !mailbox_nap(box));
 	take((const struct evwork_mail *[]){ &a }, 1);
 }
@@ -233,7 +295,7 @@ static void *poster_main(void *arg)
 			mailbox_post(box, mail);
 			continue;
 		}
-		owes = mailbox_post_held(box, mail, 50000, roll(poster, 4) != 0);
+		owes = held(mail, 50000, roll(poster, 4) != 0);
 		if (owes) {
 			while (roll(poster, 4))
 				sys_yield();
@@ -312,6 +374,8 @@ static Suite *mailbox_suite(void)
 	tcase_add_loop_test(tcase, hold_ends_by_itself, 0, 2);
 	tcase_add_test(tcase, nap_ends_by_itself);
 	tcase_add_test(tcase, hurry_ends_nap);
+	tcase_add_loop_test(tcase, settle_ends_patience, 0, 2);
+	tcase_add_test(tcase, shortest_hold_counts);
 	tcase_add_test(tcase, no_nap_on_urgent_mail);
 	tcase_add_test(tcase, nothing_is_slept_through);
 	return suite;

@@ -33,6 +33,9 @@
  * for one or two at a time, which takes even more. So mail that can wait is PATIENT
  * as long as no other lies in the same stack, and a loop that finds nothing but
  * patient mail holds itself: it arms the timerfd and leaves HELD for who is in a hurry.
+ *
+ * Who leaves mail under either mark owes: it must take the mark away when it has
+ * nothing more to do, or the mail would wait for the timer although nothing comes.
  */
 
 #include "run/mailbox.h"
@@ -45,15 +48,20 @@ struct mailbox {
 	int read_fd, write_fd;  /* the same for an eventfd */
 	int hold_fd;
 	size_t token_size;
-	/* How long patient mail can wait, as its last poster sees it. */
-	_Atomic int64_t patience;
+	/* How long patient mail can wait, as its last poster sees it, and the shortest
+	 * hold of all who have ever posted: nobody's mail waits longer. */
+	_Atomic int64_t patience, least_hold;
 };
 
-/* Mail is aligned, so the low bits are free. */
-#define ASLEEP ((uintptr_t)2)
+/* Mail is aligned to 4 at least, so two bits are free. ASLEEP stands alone, the others
+ * go with mail. */
 #define HELD ((uintptr_t)1)
-#define PATIENT ((uintptr_t)4)
-#define MARKS (ASLEEP | HELD | PATIENT)
+#define ASLEEP ((uintptr_t)2)
+#define PATIENT ((uintptr_t)3)
+#define MARKS ((uintptr_t)3)
+_Static_assert(_Alignof(struct evwork_mail) > MARKS, "the marks need the low bits of mail");
+
+static uintptr_t mark_of(uintptr_t head) { return head & MARKS; }
 
 static struct evwork_mail *mail_of(uintptr_t head)
 {
@@ -108,6 +116,7 @@ int mailbox_new(enum evwork_notify notify, struct mailbox **ret_box)
 	}
 	atomic_init(&box->head, ASLEEP);
 	atomic_init(&box->refs, 1);
+	atomic_init(&box->least_hold, INT64_MAX);
 	*ret_box = box;
 	return 0;
 }
@@ -149,39 +158,51 @@ static uintptr_t mark_after(uintptr_t old, enum hurry hurry)
 {
 	if (hurry == AT_ONCE)
 		return 0;
-	if (old == ASLEEP || (old & HELD))
+	if (old == ASLEEP || mark_of(old) == HELD)
 		return HELD;
-	return hurry == CAN_WAIT && (old == 0 || (old & PATIENT)) ? PATIENT : 0;
+	return hurry == CAN_WAIT && (old == 0 || mark_of(old) == PATIENT) ? PATIENT : 0;
 }
 
-/*
- * Puts mail on the stack. Returns true if the caller must now see to the waking of
- * the loop: then it is among the writers, and must leave. One that is in no hurry
- * leaves a HELD mark where it is.
- */
-static bool push(struct mailbox *box, struct evwork_mail *mail, enum hurry hurry)
+struct push {
+	enum hurry hurry;
+	bool owes;        /* the poster has a reference: before, and so after */
+	bool writer;      /* it must see to the waking of the loop, and then leave */
+	bool marked;      /* the mail lies under a mark */
+};
+
+/* Before the mail can be seen, and so while it keeps the loop: the release of the CAS
+ * carries these counts to who takes the mail. */
+static void prepare_push(struct mailbox *box, struct push *push, bool wakes, bool marks)
 {
-	uintptr_t old = atomic_load_explicit(&box->head, memory_order_relaxed);
-	bool writer = false, wakes;
+	if (wakes && !push->writer) {
+		atomic_fetch_add_explicit(&box->writers, 1, memory_order_relaxed);
+		push->writer = true;
+	}
+	if (marks && !push->owes) {
+		atomic_fetch_add_explicit(&box->refs, 1, memory_order_relaxed);
+		push->owes = true;
+	}
+}
+
+/* Puts mail on the stack. */
+static void push(struct mailbox *box, struct evwork_mail *mail, struct push *push)
+{
+	uintptr_t old = atomic_load_explicit(&box->head, memory_order_relaxed), mark;
+	bool wakes;
 
 	do {
-		wakes = old == ASLEEP || (hurry == AT_ONCE && (old & HELD));
-		if (wakes && !writer) {
-			/* Before the mail can be seen, and so while it keeps the loop: the
-			 * release of the CAS carries it to who takes the mail. */
-			atomic_fetch_add_explicit(&box->writers, 1, memory_order_relaxed);
-			writer = true;
-		}
+		mark = mark_after(old, push->hurry);
+		wakes = old == ASLEEP || (push->hurry == AT_ONCE && mark_of(old) == HELD);
+		prepare_push(box, push, wakes, mark != 0);
 		mail->_next = mail_of(old);
 		/* Release: pairs with the acquire of mailbox_take. */
 	} while (!atomic_compare_exchange_weak_explicit(&box->head, &old,
-			(uintptr_t)mail | mark_after(old, hurry),
-			memory_order_release, memory_order_relaxed));
-	if (writer && !wakes) {
+			(uintptr_t)mail | mark, memory_order_release, memory_order_relaxed));
+	push->marked = mark != 0;
+	if (push->writer && !wakes) {
 		atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
-		writer = false;
+		push->writer = false;
 	}
-	return writer;
 }
 
 static void leave(struct mailbox *box)
@@ -192,45 +213,70 @@ static void leave(struct mailbox *box)
 
 void mailbox_post(struct mailbox *box, struct evwork_mail *mail)
 {
-	if (push(box, mail, AT_ONCE)) {
+	struct push how = { .hurry = AT_ONCE };
+
+	push(box, mail, &how);
+	if (how.writer) {
 		sys_token_write(box->write_fd, box->token_size);
 		leave(box);
 	}
 }
 
-bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns,
-	bool patient)
+/* The time that all who post here grant. */
+static int64_t agree_on_hold(struct mailbox *box, int64_t hold_ns, int64_t most_ns)
 {
+	int64_t least = atomic_load_explicit(&box->least_hold, memory_order_relaxed);
+
+	/* Relaxed: it only becomes less, and what is read late is longer by what it
+	 * always was. */
+	while (most_ns < least && !atomic_compare_exchange_weak_explicit(&box->least_hold, &least,
+			most_ns, memory_order_relaxed, memory_order_relaxed))
+		;
+	if (most_ns < least)
+		least = most_ns;
+	return hold_ns < least ? hold_ns : least;
+}
+
+bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, struct hold hold)
+{
+	struct push how = { .hurry = hold.patient ? CAN_WAIT : IF_AWAKE, .owes = hold.owes };
+	int64_t hold_ns;
+
 	if (box->hold_fd < 0) {
 		mailbox_post(box, mail);
+		return hold.owes;
+	}
+	hold_ns = agree_on_hold(box, hold.ns, hold.most_ns);
+	/* Relaxed: the release of the push publishes it. */
+	if (hold.patient)
+		atomic_store_explicit(&box->patience, hold_ns, memory_order_relaxed);
+	push(box, mail, &how);
+	if (how.writer) {
+		sys_timerfd_arm(box->hold_fd, hold_ns);
+		leave(box);
+	}
+	if (how.owes && !how.marked && !hold.owes) {
+		unref(box);
 		return false;
 	}
-	/* Relaxed: the release of the push that follows publishes it. */
-	if (patient)
-		atomic_store_explicit(&box->patience, hold_ns, memory_order_relaxed);
-	if (!push(box, mail, patient ? CAN_WAIT : IF_AWAKE))
-		return false;
-	/* As a writer this thread keeps the loop's reference alive while it takes
-	 * its own. */
-	atomic_fetch_add_explicit(&box->refs, 1, memory_order_relaxed);
-	sys_timerfd_arm(box->hold_fd, hold_ns);
-	leave(box);
-	return true;
+	return how.owes;
 }
 
 void mailbox_settle(struct mailbox *box)
 {
-	uintptr_t head;
+	uintptr_t head, mark;
 
 	/* Among the writers before it looks for the mark. With the mark there is mail
 	 * that the loop has not taken, so it cannot close before it has taken it, and
 	 * then (acquire of the take, release of the CAS) sees this writer. */
 	atomic_fetch_add_explicit(&box->writers, 1, memory_order_relaxed);
 	head = atomic_load_explicit(&box->head, memory_order_relaxed);
-	while (head & HELD) {
-		if (atomic_compare_exchange_weak_explicit(&box->head, &head, head & ~HELD,
+	while ((mark = mark_of(head)) == HELD || mark == PATIENT) {
+		if (atomic_compare_exchange_weak_explicit(&box->head, &head, head & ~MARKS,
 				memory_order_release, memory_order_relaxed)) {
-			sys_token_write(box->write_fd, box->token_size);
+			/* Over patient mail the loop is awake, and comes for it now. */
+			if (mark == HELD)
+				sys_token_write(box->write_fd, box->token_size);
 			break;
 		}
 	}
@@ -264,7 +310,7 @@ bool mailbox_calm(const struct mailbox *box)
 {
 	uintptr_t head = atomic_load_explicit(&box->head, memory_order_relaxed);
 
-	return !mail_of(head) || (head & PATIENT);
+	return !mail_of(head) || mark_of(head) == PATIENT;
 }
 
 bool mailbox_empty_but(const struct mailbox *box, const struct evwork_mail *mail)
@@ -290,16 +336,16 @@ bool mailbox_nap(struct mailbox *box)
 	/* Acquire: pairs with the release of push, for how long the mail can wait. */
 	uintptr_t head = atomic_load_explicit(&box->head, memory_order_acquire);
 
-	if (!(head & PATIENT))
+	if (mark_of(head) != PATIENT)
 		return false;
 	sys_timerfd_arm(box->hold_fd, atomic_load_explicit(&box->patience,
 		memory_order_relaxed));
 	do {
-		if (!(head & PATIENT))
+		if (mark_of(head) != PATIENT)
 			return false;
 		/* Release: passes on what was released with the mail, to its taking. */
 	} while (!atomic_compare_exchange_weak_explicit(&box->head, &head,
-			(head & ~PATIENT) | HELD, memory_order_release, memory_order_relaxed));
+			(head & ~MARKS) | HELD, memory_order_release, memory_order_relaxed));
 	return true;
 }
 

@@ -44,15 +44,23 @@ int mailbox_hold_fd(const struct mailbox *box);
  * before what is posted here was taken. */
 void mailbox_post(struct mailbox *box, struct evwork_mail *mail);
 
+/* How mail may be held. */
+struct hold {
+	int64_t ns;         /* how long, */
+	int64_t most_ns;    /* and how long the poster ever holds mail */
+	bool patient;       /* even a loop that is awake need not come for it */
+	bool owes;          /* the poster owes this box a settle already */
+};
+
 /*
- * [any] Posts; if the loop sleeps its wake-up is put off for at most hold_ns
- * and true is returned: the caller should call mailbox_settle soon and must call
- * it once. The box stays valid until then. If it is patient, a loop that is awake may
- * go to sleep for about as long before it takes the mail, see mailbox_nap.
+ * [any] Posts; if the loop sleeps its wake-up is put off for at most hold.ns, and if
+ * the mail is patient a loop that is awake may go to sleep for as long, see mailbox_nap.
+ * True if the poster owes a settle after that: it must call mailbox_settle once,
+ * soon, and at the latest when it has nothing more to do. The box stays valid until
+ * then.
  */
-bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, int64_t hold_ns,
-	bool patient);
-/* Wakes the loop now, unless it has woken meanwhile. */
+bool mailbox_post_held(struct mailbox *box, struct evwork_mail *mail, struct hold hold);
+/* Nothing is held any more: wakes the loop now, unless it has woken meanwhile. */
 void mailbox_settle(struct mailbox *box);
 
 /* [loop] Everything posted so far, oldest first. */

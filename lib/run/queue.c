@@ -14,8 +14,10 @@
 static unsigned searchers(const struct evwork_pool *pool)
 {
 	int64_t queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
+	int64_t run_ns = pool->run_ns < POOL_PLENTY_NS ? pool->run_ns : POOL_PLENTY_NS;
+	int64_t parts = queued * run_ns / POOL_PLENTY_NS;
 
-	return 1 + (unsigned)(queued * pool->run_ns / POOL_PLENTY_NS);
+	return 1 + (unsigned)(parts < pool->threads ? parts : pool->threads);
 }
 
 struct worker *pool_claim_idle_locked(struct evwork_pool *pool)

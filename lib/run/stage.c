@@ -47,12 +47,14 @@ void stage_end_turn(struct evwork_loop *loop, struct evwork_loop *outer)
 	stage_turning = outer;
 }
 
-/* Whether the queue is so far from full that what is set aside and staged, here and by
- * other loops, need not be counted. */
-static bool far_from_full(const struct evwork_pool *pool, const struct evwork_lane *lane)
+/* Whether the queue is so far from full that what is set aside and staged need not be
+ * counted. `more`: what is staged here, unless that is counted already. */
+static bool far_from_full(const struct evwork_pool *pool, const struct evwork_lane *lane,
+	size_t more)
 {
-	size_t unseen = (size_t)pool->threads * WORKER_BATCH + (size_t)STAGE_MAX *
-		atomic_load_explicit(&pool->staging, memory_order_relaxed);
+	/* Acquire: pairs with the end of a staging, after which its jobs are queued. */
+	size_t unseen = more + (size_t)pool->threads * WORKER_BATCH + (size_t)STAGE_MAX *
+		atomic_load_explicit(&pool->staging, memory_order_acquire);
 
 	return atomic_load_explicit(&pool->queued, memory_order_relaxed) + unseen <
 	       lane->queue_limit;
@@ -62,12 +64,12 @@ bool stage_begin(struct evwork_lane *lane)
 {
 	struct evwork_pool *pool = lane->pool;
 
-	if (!far_from_full(pool, lane))
+	if (!far_from_full(pool, lane, STAGE_MAX))
 		return false;
 	/* From here on others count this loop's stage as full, so one look more is
 	 * enough for all that comes to it. */
 	atomic_fetch_add(&pool->staging, 1);
-	if (!atomic_load(&pool->closing) && far_from_full(pool, lane))
+	if (!atomic_load(&pool->closing) && far_from_full(pool, lane, 0))
 		return true;
 	sys_lock(&pool->mutex);
 	pool_end_staging_locked(pool);

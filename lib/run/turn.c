@@ -147,7 +147,8 @@ static void end_turn(struct evwork_loop *loop, bool delivered)
 			mailbox_clear(loop->box);
 			loop->token = false;
 		}
-		more = !mailbox_sleep(loop->box) && !mailbox_nap(loop->box);
+		/* While a loop naps a manual clock could not go on. */
+		more = !mailbox_sleep(loop->box) && (loop->clock || !mailbox_nap(loop->box));
 	}
 	if (more && !loop->token) {
 		mailbox_remind(loop->box);
@@ -185,7 +186,8 @@ static bool more_comes(struct evwork_loop *loop, bool delivered)
 {
 	int i;
 
-	if (loop->inbox || !spinning(loop, delivered))
+	if (loop->inbox || event_base_got_break(loop->base) || event_base_got_exit(loop->base) ||
+	    !spinning(loop, delivered))
 		return false;
 	for (i = 0; i < SPIN_LOOKS; i++) {
 		if (!mailbox_empty(loop->box))

@@ -76,18 +76,20 @@ static void pay(struct worker *worker)
  */
 static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
 {
-	int64_t left_ns = (int64_t)left * worker->run_ns, hold_ns = worker->pool->hold_ns;
+	int64_t hold_ns = worker->pool->hold_ns, run_ns = worker->run_ns;
 	struct mailbox *box = job->_loop->box;
-	bool plenty = left_ns > POOL_PLENTY_NS;
-	int64_t wait_ns = plenty ? left_ns : POOL_PLENTY_NS;
 
-	if (left > 0 && hold_ns > 0 && worker->run_ns < 2 * WAKE_NS) {
-		if (mailbox_post_held(box, &job->_mail, wait_ns < hold_ns ? wait_ns : hold_ns,
-				plenty)) {
+	if (left > 0 && hold_ns > 0 && run_ns > 0 && run_ns < 2 * WAKE_NS) {
+		int64_t left_ns = (int64_t)left * run_ns;
+		bool plenty = left_ns > POOL_PLENTY_NS, owes = worker->owed == box;
+
+		if (mailbox_post_held(box, &job->_mail, (struct hold){
+				.ns = plenty ? left_ns : POOL_PLENTY_NS, .most_ns = hold_ns,
+				.patient = plenty, .owes = owes }) && !owes) {
 			pay(worker);
 			worker->owed = box;
 			worker->owed_after = left_ns <= WAKE_NS ? left :
-				left - (uint32_t)(WAKE_NS / worker->run_ns);
+				left - (uint32_t)(WAKE_NS / run_ns);
 			return;
 		}
 	} else {
@@ -101,7 +103,7 @@ static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
  * of another kind, so the average follows it in steps. */
 static void note_run_time(struct worker *worker, int64_t sample)
 {
-	int64_t most = 4 * worker->run_ns + 100;
+	int64_t most = 8 * worker->run_ns + 500;
 
 	if (worker->run_ns == 0)
 		worker->run_ns = sample;
