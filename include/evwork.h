@@ -15,6 +15,7 @@
 #include <evwork/lane.h>
 #include <evwork/log.h>
 #include <evwork/loop.h>
+#include <evwork/map.h>
 #include <evwork/memory.h>
 #include <evwork/pool.h>
 #include <evwork/status.h>

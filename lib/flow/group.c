@@ -376,6 +376,20 @@ void group_destroy(struct evwork_group *group)
 	sys_free(group);
 }
 
+/* Waits until the callback of the watch, if it runs on the loop now, has left. */
+static void await_watch(struct evwork_group *group)
+{
+	bool unwatched;
+
+	do {
+		sys_lock(&group->mutex);
+		unwatched = group->unwatched;
+		sys_unlock(&group->mutex);
+		if (!unwatched)
+			sys_yield();
+	} while (!unwatched);
+}
+
 int evwork_group_free(struct evwork_group *group)
 {
 	bool inside, busy;
@@ -389,6 +403,7 @@ int evwork_group_free(struct evwork_group *group)
 	sys_unlock(&group->mutex);
 	if (busy)
 		return -EBUSY;
+	await_watch(group);
 	if (inside)
 		group->doomed = true;
 	else

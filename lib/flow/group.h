@@ -63,6 +63,7 @@ struct evwork_group {
 	int death;                  /* error of the context when the last member ended */
 
 	bool joined, ending, over;
+	bool unwatched;             /* the watch is not used any more */
 	bool join_posted;
 	bool join_held;             /* the join counts among what is on its way to the loop, */
 	bool join_own;              /* and this is how */
@@ -90,6 +91,18 @@ void group_on_death(struct evwork_watch *watch, int status);
 void group_on_ends(struct letter *letter);
 /* [loop] */
 void group_on_join(struct letter *letter);
+
+/*
+ * [any] For groups inside the library: a new group is joined, and counts as if one
+ * member were active until group_begun is called; from then on the join may come, so
+ * that group and what is behind it may be gone. If the loop takes nothing more, or has
+ * no memory, group_begin says so and the group may be freed.
+ */
+int group_begin(struct evwork_group *group, evwork_join_fn fn, void *arg);
+void group_begun(struct evwork_group *group);
+
+/* [any, no lock held] No member needs the watch any more. */
+void group_stop_watch(struct evwork_group *group);
 
 /* [any] Hands a member that is counted as running to its pool. */
 int group_submit(struct evwork_group *group, struct evwork_member *member);

@@ -283,9 +283,19 @@ void group_on_death(struct evwork_watch *watch, int status)
 {
 	struct evwork_group *group = EVWORK_CONTAINER(watch, struct evwork_group, watch);
 
-	sys_lock(&group->mutex);
-	end_all_waiting_locked(group, status);
-	sys_unlock(&group->mutex);
 	/* If it is the loop that closes: those that run should end soon. */
 	evwork_ctx_cancel(group->ctx, 0);
+	sys_lock(&group->mutex);
+	end_all_waiting_locked(group, status);
+	group->unwatched = true;
+	sys_unlock(&group->mutex);
+}
+
+void group_stop_watch(struct evwork_group *group)
+{
+	if (evwork_ctx_stop(&group->watch) != 1)
+		return;     /* its callback has run, or does so now on the loop */
+	sys_lock(&group->mutex);
+	group->unwatched = true;
+	sys_unlock(&group->mutex);
 }

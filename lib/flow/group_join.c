@@ -87,9 +87,34 @@ void group_on_join(struct letter *letter)
 	if (!ending)
 		return;
 	loop_leave(group->loop, group->join_own);
-	evwork_ctx_stop(&group->watch);
+	group_stop_watch(group);
 	evwork_ctx_cancel(group->ctx, cause);
 	call(group);
+}
+
+int group_begin(struct evwork_group *group, evwork_join_fn fn, void *arg)
+{
+	bool own;
+	int rc = loop_enter(group->loop, &own);
+
+	if (rc) {
+		group->joined = group->ending = group->over = true;
+		group_stop_watch(group);
+		return rc;
+	}
+	group->joined = group->join_held = true;
+	group->join_own = own;
+	group->join_fn = fn;
+	group->join_arg = arg;
+	group->active = 1;
+	return 0;
+}
+
+void group_begun(struct evwork_group *group)
+{
+	sys_lock(&group->mutex);
+	group_leave_locked(group, false);
+	sys_unlock(&group->mutex);
 }
 
 /* Arms the join. The loop counts it from now on, if it still takes anything; a
@@ -118,7 +143,7 @@ static int arm(struct evwork_group *group, evwork_join_fn fn, void *arg)
 	}
 	sys_unlock(&group->mutex);
 	if (rc == -ESHUTDOWN)
-		evwork_ctx_stop(&group->watch);
+		group_stop_watch(group);
 	if (entered && !kept)
 		loop_leave(group->loop, own);
 	return rc;
