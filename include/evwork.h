@@ -13,6 +13,7 @@
 #include <evwork/guard.h>
 #include <evwork/job.h>
 #include <evwork/lane.h>
+#include <evwork/latch.h>
 #include <evwork/log.h>
 #include <evwork/loop.h>
 #include <evwork/map.h>
