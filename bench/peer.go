@@ -11,6 +11,8 @@ import (
 	"os"
 	"runtime"
 	"sort"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -53,13 +55,14 @@ var tests = []test{
 	{name: "burst-200x10us", run: burst, workers: 2, jobs: 200, inFlight: 200, costUs: 10, repeat: 15},
 	{name: "burst-10000x1us", run: burst, workers: 2, jobs: 10000, inFlight: 10000, costUs: 1, repeat: 11},
 	{name: "burst-10000x10us", run: burst, workers: 2, jobs: 10000, inFlight: 10000, costUs: 10, repeat: 3},
+	{name: "map-1000000x50ns", run: mapItems, workers: 2, jobs: 1000000, costUs: 1, repeat: 5},
 	{name: "late-flood", run: late, workers: 2, inFlight: 1024},
 	{name: "late-heavy", run: late, workers: 2, inFlight: 10000, costUs: 1},
 	{name: "memory", run: memory, workers: 2, jobs: 1000000, inFlight: 1000002},
 }
 
 var (
-	quick                bool
+	quick, inGroup       bool
 	started              = time.Now()
 	todo, finished       chan *job
 	submitted, completed uint64
@@ -292,16 +295,112 @@ func burst(t *test) {
 		<-time.After(pause)
 		cpu := cpuNs()
 		start = now()
-		for _, j := range jobs {
-			submit(j, cost)
-		}
-		for range jobs {
-			done(<-finished)
+		if inGroup {
+			burstInGroup(t, jobs, cost)
+		} else {
+			for _, j := range jobs {
+				submit(j, cost)
+			}
+			for range jobs {
+				done(<-finished)
+			}
 		}
 		walls = append(walls, now()-start)
 		cpus = append(cpus, cpuNs()-cpu)
 	}
 	end(uint64(t.repeat * count))
+	one := quantile(sequential, 0.5)
+	t.print("efficiency", one/2/quantile(walls, 0.5))
+	t.print("cpu_of_seq", quantile(cpus, 0.5)/one)
+}
+
+// group is what errgroup.Group is: goroutines, the first error, and a wait for all. It
+// is restated here as the file needs no module.
+type group struct {
+	wait  sync.WaitGroup
+	once  sync.Once
+	limit chan struct{}
+	err   error
+}
+
+func (g *group) run(f func() error) {
+	g.limit <- struct{}{}
+	g.wait.Add(1)
+	go func() {
+		defer func() {
+			<-g.limit
+			g.wait.Done()
+		}()
+		if err := f(); err != nil {
+			g.once.Do(func() { g.err = err })
+		}
+	}()
+}
+
+// burstInGroup is a burst through a group with as many goroutines at once as workers.
+func burstInGroup(t *test, jobs []*job, cost uint32) {
+	g := group{limit: make(chan struct{}, t.workers)}
+	for _, j := range jobs {
+		j := j
+		submitted++
+		j.sequence, j.check, j.cost = submitted, 0, cost
+		g.run(func() error {
+			j.check += j.sequence ^ spin(seed, j.cost)
+			return nil
+		})
+	}
+	g.wait.Wait()
+	for _, j := range jobs {
+		done(j)
+	}
+}
+
+// mapItems takes chunks of 1,000 elements by hand.
+func mapItems(t *test) {
+	const chunk = 1000
+	count := scale(t.jobs)
+	calibrate(t.costUs)
+	cost := checkedCost / 20
+	checkedResult = spin(seed, cost)
+	items := make([]uint64, count)
+	var sequential, walls, cpus []int64
+	for i := 0; i < t.repeat; i++ {
+		<-time.After(pause)
+		start := now()
+		spinJobs(count, cost)
+		sequential = append(sequential, now()-start)
+		for k := range items {
+			items[k] = 0
+		}
+		<-time.After(pause)
+		cpu := cpuNs()
+		start = now()
+		var wait sync.WaitGroup
+		var next int64
+		for w := 0; w < t.workers; w++ {
+			wait.Add(1)
+			go func() {
+				defer wait.Done()
+				for {
+					first := int(atomic.AddInt64(&next, chunk)) - chunk
+					if first >= count {
+						return
+					}
+					for k := first; k < first+chunk && k < count; k++ {
+						items[k] += spin(seed, cost)
+					}
+				}
+			}()
+		}
+		wait.Wait()
+		walls = append(walls, now()-start)
+		cpus = append(cpus, cpuNs()-cpu)
+		for k := range items {
+			if items[k] != checkedResult {
+				fail("element %d was not computed once", k)
+			}
+		}
+	}
 	one := quantile(sequential, 0.5)
 	t.print("efficiency", one/2/quantile(walls, 0.5))
 	t.print("cpu_of_seq", quantile(cpus, 0.5)/one)
@@ -448,6 +547,9 @@ func main() {
 	if len(args) > 0 && args[0] == "-q" {
 		quick, args = true, args[1:]
 	}
+	if len(args) > 0 && args[0] == "-g" {
+		inGroup, args = true, args[1:]
+	}
 	for i := range tests {
 		t := &tests[i]
 		if len(args) != 1 || args[0] != t.name {
@@ -463,7 +565,8 @@ func main() {
 		t.run(t)
 		return
 	}
-	fmt.Fprintf(os.Stderr, "usage: %s [-q] workload\n  -l  list the workloads\n"+
-		"  -q  a fraction of the jobs, to look for mistakes\n", os.Args[0])
+	fmt.Fprintf(os.Stderr, "usage: %s [-q] [-g] workload\n  -l  list the workloads\n"+
+		"  -q  a fraction of the jobs, to look for mistakes\n"+
+		"  -g  bursts through a group of goroutines\n", os.Args[0])
 	os.Exit(1)
 }

@@ -12,7 +12,7 @@ function higher_is_better(metric)
 # A peer that others are compared with: neither evwork nor a limit.
 function is_rival(peer)
 {
-	return peer !~ /^(evwork|evwork-spin|null|raw)$/
+	return peer !~ /^(evwork|evwork-.*|null|raw)$/
 }
 
 function better(a, b, metric)

@@ -12,10 +12,11 @@ rounds=${ROUNDS:-5}
 # memory takes hardly varies.
 throughput_rounds=${THROUGHPUT_ROUNDS:-$((rounds * 2 < 15 ? rounds * 2 : 15))}
 memory_rounds=${MEMORY_ROUNDS:-$((rounds < 3 ? rounds : 3))}
-peers=${PEERS:-evwork null evwork-spin raw go ivykis uv naive glib}
+peers=${PEERS:-evwork null evwork-spin evwork-group evwork-map raw go go-group ivykis uv
+	naive glib}
 workloads=${WORKLOADS:-inline throughput-w1 throughput-w2 line pingpong-onecpu
 	pingpong sparse bare-2ms bare-100ms burst-2000x1us burst-200x10us
-	burst-10000x1us burst-10000x10us late-flood late-heavy memory}
+	burst-10000x1us burst-10000x10us map-1000000x50ns late-flood late-heavy memory}
 seed=${SEED:-$(date +%s)}
 quick=${QUICK:+-q}
 
@@ -41,6 +42,7 @@ binary_of()
 	case $1 in
 	null) echo "bench-$null_of" ;;
 	evwork-spin) echo bench-evwork ;;
+	go-group) echo bench-go ;;
 	*) echo "bench-$1" ;;
 	esac
 }
@@ -51,6 +53,8 @@ has()
 	case $1:$2 in
 	evwork-spin:pingpong) ;;
 	evwork-spin:*) return 1 ;;
+	*-group:burst-*) ;;
+	*-group:*) return 1 ;;
 	esac
 	grep -qx "$2" "$work/list-$1"
 }
@@ -83,11 +87,12 @@ shuffle()
 # run_one ROUND LABEL WORKLOAD
 run_one()
 {
-	spin=
-	[ "$2" = evwork-spin ] && spin="-s 5"
+	option=
+	[ "$2" = evwork-spin ] && option="-s 5"
+	[ "$2" = go-group ] && option=-g
 	# The two are options or nothing.
 	# shellcheck disable=SC2086
-	"$bin/$(binary_of "$2")" $quick $spin "$3" >"$work/out" 2>"$work/err"
+	"$bin/$(binary_of "$2")" $quick $option "$3" >"$work/out" 2>"$work/err"
 	status=$?
 	if [ "$status" -ne 0 ]; then
 		echo "$2 $3, round $1: status $status, $(head -n 1 "$work/err")" \
