@@ -30,8 +30,12 @@
 extern "C" {
 #endif
 
+struct evwork_job;
 struct evwork_pool;
 struct evwork_lane;
+
+/* Bytes of a name, the 0 at its end included; longer ones are cut. */
+#define EVWORK_NAME_MAX 64
 
 /* max_running: half the workers of the pool, rounded up. */
 #define EVWORK_HALF (-1)
@@ -61,6 +65,13 @@ struct evwork_lane_options {
 	/* Asked in this order at submit; the array is copied, the guards are not. */
 	struct evwork_guard *const *guards;
 	size_t guard_count;
+	/*
+	 * What a job is called, for evwork_pool_running(): copied, so it may be made in
+	 * the job itself; NULL is "". Called on the worker just before each work of the
+	 * lane, so it should be quick. A lane that has it takes the longer way through
+	 * submit.
+	 */
+	const char *(*describe)(struct evwork_job *job);
 };
 
 /*

@@ -87,6 +87,8 @@ enum evwork_close_mode {
 	EVWORK_CANCEL_ALL       /* and running jobs are cancelled, see evwork_cancel() */
 };
 
+/* On the thread of the loop that was named, once. status: 0 when everything has ended,
+ * or -ETIMEDOUT, see evwork_pool_close_by(). */
 typedef void (*evwork_pool_closed_fn)(struct evwork_pool *pool, int status, void *arg);
 
 /*
@@ -96,12 +98,47 @@ typedef void (*evwork_pool_closed_fn)(struct evwork_pool *pool, int status, void
  * served and after all workers have ended (S-SHUT-5). In EVWORK_DRAIN the
  * pool's own workers may still submit (S-SHUT-2). Closing again with a stronger
  * mode escalates; only the first call's fn is used. fn and loop may both be NULL.
+ * It may take as long as the work that runs: evwork_pool_close_by() sets bounds.
  * -EINVAL: pool is NULL, mode is none, or fn is given without loop.
  * -EALREADY: closed before with this or a stronger mode (S-SHUT-4).
  * -ESHUTDOWN: loop is closing.
  */
 int evwork_pool_close(struct evwork_pool *pool, enum evwork_close_mode mode,
 	struct evwork_loop *loop, evwork_pool_closed_fn fn, void *arg);
+
+#define EVWORK_GRACE_MS_DEFAULT 1000
+
+/* All but mode and loop may be left 0. */
+struct evwork_close_options {
+	enum evwork_close_mode mode;
+	/* After so long what is left is cancelled, as if the pool were closed again with
+	 * EVWORK_CANCEL_ALL. 0: never. */
+	int64_t deadline_ms;
+	/* How long running work may then take to return, counted from when all was
+	 * cancelled, be it by the deadline, by this call or by a later one. 0 is 1000;
+	 * EVWORK_NEVER waits for ever. */
+	int64_t grace_ms;
+	/* Where fn is called, and whose clock counts. */
+	struct evwork_loop *loop;
+	/* May be NULL. */
+	evwork_pool_closed_fn fn;
+	void *arg;
+};
+
+/*
+ * evwork_pool_close_by [any] is evwork_pool_close with one deadline for the whole
+ * (S-SHUT-6). If jobs still run when the grace time is over, fn(pool, -ETIMEDOUT, arg)
+ * is called although the pool is not closed: evwork_pool_running() tells which. It is
+ * the only call of fn. Threads are neither killed nor left to themselves: the pool
+ * goes on closing, evwork_pool_free() is -EBUSY until they have returned and their
+ * outcomes were delivered, and evwork_pool_close_wait() waits for just that.
+ *
+ * Neither time is ever early. Both hold while loop closes, which waits for fn. If the
+ * pool was closed before, options->mode is all that counts. options are copied.
+ * -EINVAL: pool, options or its loop is NULL, mode is none, or a time is negative.
+ * -EALREADY, -ESHUTDOWN: as for evwork_pool_close.
+ */
+int evwork_pool_close_by(struct evwork_pool *pool, const struct evwork_close_options *options);
 
 /*
  * evwork_pool_close_wait [wait] closes (if nobody did, or not as strongly) and
@@ -134,6 +171,41 @@ struct evwork_pool_stats {
 
 /* evwork_pool_stats [any]. -EINVAL: an argument is NULL. */
 int evwork_pool_stats(struct evwork_pool *pool, struct evwork_pool_stats *ret_stats);
+
+/* What is left of one lane, see evwork_lane_stats(). */
+struct evwork_left {
+	char lane[EVWORK_NAME_MAX];
+	uint64_t queued, running;
+	uint64_t undelivered;        /* ended, and their done has not returned */
+};
+
+/*
+ * evwork_pool_left [any] tells what is left in the pool: of each lane with jobs that
+ * are queued, running or undelivered. Returns the number of these lanes, and fills
+ * ret_left for the first max of them (S-SHUT-6). A snapshot; ret_left may be NULL if
+ * max is 0.
+ * -EINVAL: pool is NULL, or ret_left is and max is not 0.
+ */
+int evwork_pool_left(struct evwork_pool *pool, struct evwork_left *ret_left, size_t max);
+
+/* A worker that is inside a job's work. */
+struct evwork_running {
+	char lane[EVWORK_NAME_MAX];
+	/* What the describe function of the lane said, or "". */
+	char job[EVWORK_NAME_MAX];
+	int worker;
+	/* Since the worker took the job, perhaps with others that it has run before;
+	 * by the system's clock. */
+	int64_t since_ns;
+};
+
+/*
+ * evwork_pool_running [any] tells which jobs run, those included that were abandoned.
+ * Returns their number, and fills ret_running for the first max of them. A snapshot;
+ * ret_running may be NULL if max is 0.
+ * -EINVAL: pool is NULL, or ret_running is and max is not 0.
+ */
+int evwork_pool_running(struct evwork_pool *pool, struct evwork_running *ret_running, size_t max);
 
 #ifdef __cplusplus
 }

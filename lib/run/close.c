@@ -6,7 +6,18 @@
  * nothing is queued and none of them is busy, since a busy one may still submit.
  * The pool is closed when all workers have ended and the last done has
  * returned: pool->pending counts down to it.
+ *
+ * A close with bounds has an alarm on the loop of its callback. It rings at cancel_at,
+ * where it closes once more with EVWORK_CANCEL_ALL, and at give_up_at, which is known
+ * from the cancelling of all on: then the callback is posted although the pool has not
+ * closed. The alarm only ever looks at what is due, so it may ring too often. It is set
+ * without the pool's lock, which comes after the loop's; what keeps pool and loop
+ * meanwhile is that the end waits for calls that are inside, and the giving up for
+ * alarm_setters. The callback stops it.
  */
+
+#include <errno.h>
+#include <string.h>
 
 #include "run/job.h"
 #include "run/loop.h"
@@ -27,6 +38,14 @@ void pool_stop_locked(struct evwork_pool *pool)
 	}
 }
 
+static void post_callback_locked(struct evwork_pool *pool)
+{
+	if (pool->callback_due && !pool->closed_posted) {
+		pool->closed_posted = true;
+		mailbox_post(pool->closed_loop->box, &pool->closed_letter.mail);
+	}
+}
+
 static void finish_close(struct evwork_pool *pool)
 {
 	bool first;
@@ -37,8 +56,8 @@ static void finish_close(struct evwork_pool *pool)
 	pool->closed = true;
 	sys_cond_broadcast(&pool->changed);
 	/* Under the lock: the callback, which may free the pool, takes it first. */
-	if (first && pool->callback_due)
-		mailbox_post(pool->closed_loop->box, &pool->closed_letter.mail);
+	if (first)
+		post_callback_locked(pool);
 	sys_unlock(&pool->mutex);
 }
 
@@ -78,13 +97,18 @@ static void open_closed(struct letter *letter)
 	struct evwork_pool *pool = EVWORK_CONTAINER(letter, struct evwork_pool, closed_letter);
 	evwork_pool_closed_fn fn = pool->closed_fn;
 	void *arg = pool->closed_arg;
+	bool closed;
 
+	loop_stop_alarm(pool->closed_loop, &pool->alarm);
 	loop_leave(pool->closed_loop, pool->closed_own);
 	/* Under the lock, so that the thread that posted this has left it. */
 	sys_lock(&pool->mutex);
 	pool->callback_due = false;
+	/* What was given up may have ended since. */
+	closed = pool->closed;
 	sys_unlock(&pool->mutex);
-	fn(pool, 0, arg);
+	if (fn)
+		fn(pool, closed ? 0 : -ETIMEDOUT, arg);
 }
 
 /* Takes all queued jobs out; returns them linked through their mail. */
@@ -157,33 +181,121 @@ static void cancel_running(struct evwork_pool *pool)
 	}
 }
 
-/* Notes what is to be called; the loop has been entered for it. */
-static void set_callback_locked(struct evwork_pool *pool, struct evwork_loop *loop,
-	evwork_pool_closed_fn fn, void *arg, bool own)
+/* The bounds. */
+
+/* When the alarm is to ring. */
+static int64_t next_alarm_locked(const struct evwork_pool *pool)
 {
-	pool->closed_loop = loop;
-	pool->closed_fn = fn;
-	pool->closed_arg = arg;
+	if (!pool->callback_due || pool->closed_posted)
+		return EVWORK_NEVER;
+	return atomic_load(&pool->closing) == EVWORK_CANCEL_ALL ? pool->give_up_at :
+		pool->cancel_at;
+}
+
+/* The mode has changed: whether the alarm is to be set, by set_alarm once the lock is
+ * left. */
+static bool prepare_alarm_locked(struct evwork_pool *pool)
+{
+	if (pool->callback_due && atomic_load(&pool->closing) == EVWORK_CANCEL_ALL)
+		pool->give_up_at = sys_time_add(clock_now(pool->closed_loop->clock),
+			pool->grace_ns);
+	if (next_alarm_locked(pool) == EVWORK_NEVER)
+		return false;
+	pool->alarm_setters++;
+	return true;
+}
+
+static void set_alarm(struct evwork_pool *pool)
+{
+	int64_t at;
+
+	sys_lock(&pool->mutex);
+	at = next_alarm_locked(pool);
+	sys_unlock(&pool->mutex);
+	if (at != EVWORK_NEVER)
+		loop_set_alarm(pool->closed_loop, &pool->alarm, at);
+	sys_lock(&pool->mutex);
+	pool->alarm_setters--;
+	sys_unlock(&pool->mutex);
+}
+
+static int close_pool(struct evwork_pool *pool, const struct evwork_close_options *options,
+	bool bounded);
+
+static void on_alarm(struct evwork_timer *alarm, int status)
+{
+	static const struct evwork_close_options all = { .mode = EVWORK_CANCEL_ALL };
+	struct evwork_pool *pool = EVWORK_CONTAINER(alarm, struct evwork_pool, alarm);
+	struct evwork_loop *loop = pool->closed_loop;
+	int64_t now = clock_now(loop->clock), next;
+	bool due, cancelled;
+
+	(void)status;
+	sys_lock(&pool->mutex);
+	next = next_alarm_locked(pool);
+	due = next <= now;
+	cancelled = atomic_load(&pool->closing) == EVWORK_CANCEL_ALL;
+	if (due && cancelled && pool->alarm_setters == 0) {
+		post_callback_locked(pool);
+		next = EVWORK_NEVER;
+	}
+	sys_unlock(&pool->mutex);
+	/* Closing sets the alarm again; if another was quicker, he does. */
+	if (due && !cancelled)
+		close_pool(pool, &all, false);
+	else if (next != EVWORK_NEVER)
+		loop_set_alarm(loop, alarm, next);
+}
+
+/* Closing. */
+
+/* Notes what is to be called, and by when; the loop has been entered for it. */
+static void set_callback_locked(struct evwork_pool *pool,
+	const struct evwork_close_options *options, bool own, bool bounded)
+{
+	int64_t grace_ms = options->grace_ms ? options->grace_ms : EVWORK_GRACE_MS_DEFAULT;
+
+	pool->closed_loop = options->loop;
+	pool->closed_fn = options->fn;
+	pool->closed_arg = options->arg;
 	pool->closed_own = own;
 	letter_init(&pool->closed_letter, open_closed);
 	pool->callback_due = true;
+	evwork_timer_init(&pool->alarm, on_alarm);
+	pool->cancel_at = pool->give_up_at = EVWORK_NEVER;
+	pool->grace_ns = bounded ? sys_time_mul(grace_ms, SYS_NS_PER_MS) : EVWORK_NEVER;
+	if (options->deadline_ms)
+		pool->cancel_at = sys_time_add(clock_now(options->loop->clock),
+			sys_time_mul(options->deadline_ms, SYS_NS_PER_MS));
 }
 
-int evwork_pool_close(struct evwork_pool *pool, enum evwork_close_mode mode,
-	struct evwork_loop *loop, evwork_pool_closed_fn fn, void *arg)
+/* Makes the mode stronger; returns what is to be ended once the lock is left. */
+static struct evwork_job *set_mode_locked(struct evwork_pool *pool, enum evwork_close_mode mode)
 {
 	struct evwork_job *jobs = NULL;
-	bool own;
+
+	atomic_store(&pool->closing, (int)mode);
+	if (mode != EVWORK_DRAIN)
+		jobs = withdraw_all_locked(pool);
+	pool_stop_locked(pool);
+	sys_cond_broadcast(&pool->room);
+	return jobs;
+}
+
+static int close_pool(struct evwork_pool *pool, const struct evwork_close_options *options,
+	bool bounded)
+{
+	enum evwork_close_mode mode = options->mode;
+	struct evwork_job *jobs = NULL;
+	bool calls = options->fn || bounded, alarm = false, own;
 	int before, rc = 0;
 
-	if (!pool || mode < EVWORK_DRAIN || mode > EVWORK_CANCEL_ALL || (fn && !loop))
-		return -EINVAL;
 	stage_flush_here();
 	if (atomic_load(&pool->closing) >= (int)mode)
 		return -EALREADY;
 	/* Not under the pool's lock, which comes after the loop's. */
-	if (fn)
-		rc = loop_enter_always(loop, &own);
+	if (calls)
+		rc = loop_enter_always(options->loop, &own);
 	if (rc && !atomic_load(&pool->closing))
 		return rc;
 	sys_lock(&pool->mutex);
@@ -191,19 +303,18 @@ int evwork_pool_close(struct evwork_pool *pool, enum evwork_close_mode mode,
 	if (before < (int)mode) {
 		/* Held open until this call is through with the pool. */
 		pool_enter(pool, 1);
-		if (before == 0 && fn)
-			set_callback_locked(pool, loop, fn, arg, own);
-		atomic_store(&pool->closing, (int)mode);
-		if (mode != EVWORK_DRAIN)
-			jobs = withdraw_all_locked(pool);
-		pool_stop_locked(pool);
-		sys_cond_broadcast(&pool->room);
+		if (before == 0 && calls)
+			set_callback_locked(pool, options, own, bounded);
+		jobs = set_mode_locked(pool, mode);
+		alarm = prepare_alarm_locked(pool);
 	}
 	sys_unlock(&pool->mutex);
-	if (fn && rc == 0 && before != 0)
-		loop_leave(loop, own);
+	if (calls && rc == 0 && before != 0)
+		loop_leave(options->loop, own);
 	if (before >= (int)mode)
 		return -EALREADY;
+	if (alarm)
+		set_alarm(pool);
 	end_all(jobs);
 	if (mode == EVWORK_CANCEL_ALL)
 		cancel_running(pool);
@@ -211,12 +322,35 @@ int evwork_pool_close(struct evwork_pool *pool, enum evwork_close_mode mode,
 	return 0;
 }
 
+static bool is_mode(enum evwork_close_mode mode)
+{
+	return mode >= EVWORK_DRAIN && mode <= EVWORK_CANCEL_ALL;
+}
+
+int evwork_pool_close(struct evwork_pool *pool, enum evwork_close_mode mode,
+	struct evwork_loop *loop, evwork_pool_closed_fn fn, void *arg)
+{
+	struct evwork_close_options options = { .mode = mode, .loop = loop, .fn = fn, .arg = arg };
+
+	if (!pool || !is_mode(mode) || (fn && !loop))
+		return -EINVAL;
+	return close_pool(pool, &options, false);
+}
+
+int evwork_pool_close_by(struct evwork_pool *pool, const struct evwork_close_options *options)
+{
+	if (!pool || !options || !options->loop || !is_mode(options->mode) ||
+	    options->deadline_ms < 0 || options->grace_ms < 0)
+		return -EINVAL;
+	return close_pool(pool, options, true);
+}
+
 int evwork_pool_close_wait(struct evwork_pool *pool, enum evwork_close_mode mode)
 {
 	struct worker *here = worker_here();
 	int rc;
 
-	if (!pool || mode < EVWORK_DRAIN || mode > EVWORK_CANCEL_ALL)
+	if (!pool || !is_mode(mode))
 		return -EINVAL;
 	if (loop_any_here() || (here && here->pool == pool))
 		return -EDEADLK;

@@ -159,6 +159,16 @@ static int run_detachable(struct worker *worker, struct evwork_job *job)
 	return status;
 }
 
+/* Notes what the job is called, while it surely exists. */
+static void set_label(struct worker *worker, struct evwork_job *job)
+{
+	const char *name = job ? job->_lane->describe(job) : NULL;
+
+	sys_lock(&worker->mutex);
+	strncpy(worker->label, name ? name : "", sizeof(worker->label) - 1);
+	sys_unlock(&worker->mutex);
+}
+
 bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state)
 {
 	int status = check_start(job, state);
@@ -167,7 +177,11 @@ bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state)
 	if (ran) {
 		if (state & JOB_LEDGER)
 			job->_ledger->started_ns = clock_now(job->_lane->pool->clock);
+		if (state & JOB_DESCRIBED)
+			set_label(worker, job);
 		status = state & JOB_DROP ? run_detachable(worker, job) : job->run(job);
+		if (state & JOB_DESCRIBED)
+			set_label(worker, NULL);
 	}
 	if (state & JOB_LEDGER)
 		ledger_end(job->_ledger, status, ran);

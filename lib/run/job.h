@@ -35,7 +35,7 @@ enum job_phase {
 };
 
 /* What a worker has to look at beyond calling run. */
-#define JOB_SPECIAL (JOB_CTX | JOB_LEDGER | JOB_DROP)
+#define JOB_SPECIAL (JOB_CTX | JOB_LEDGER | JOB_DROP | JOB_DESCRIBED)
 
 #define JOB_PHASE      0x0fu
 #define JOB_OWN        0x10u     /* counts as the loop's own */
@@ -50,6 +50,7 @@ enum job_phase {
 #define JOB_TOLD       0x2000u   /* the abandoned done has been delivered */
 #define JOB_STAGED     0x4000u   /* queued, but still on the loop's stage */
 #define JOB_DROP       0x8000u   /* has a drop function: may ever be abandoned */
+#define JOB_DESCRIBED  0x10000u  /* its lane knows a name for it */
 
 static inline uint32_t job_state(const struct evwork_job *job)
 {

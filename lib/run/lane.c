@@ -91,7 +91,8 @@ static void copy_options(struct evwork_lane *lane, const struct evwork_lane_opti
 	lane->capped = lane->max_running < (unsigned)threads;
 	lane->timeout_ns = sys_time_mul(options->timeout_ms, SYS_NS_PER_MS);
 	lane->has_ledgers = options->guard_count > 0 || options->timeout_ms > 0;
-	lane->plain = !lane->capped && !lane->has_ledgers &&
+	lane->describe = options->describe;
+	lane->plain = !lane->capped && !lane->has_ledgers && !lane->describe &&
 		lane->queue_limit != EVWORK_UNBOUNDED;
 }
 
@@ -236,9 +237,9 @@ static void read_refusals(struct evwork_lane *lane, struct evwork_lane_stats *st
 		stats->refused_guard + stats->refused_memory;
 }
 
-static void read_outcomes(struct evwork_lane *lane, struct evwork_lane_stats *stats)
+static void read_outcomes(const struct evwork_lane *lane, struct evwork_lane_stats *stats)
 {
-	_Atomic uint64_t *outcomes = lane->outcomes;
+	const _Atomic uint64_t *outcomes = lane->outcomes;
 
 	stats->ok = atomic_load_explicit(&outcomes[OUTCOME_OK], memory_order_acquire);
 	stats->failed = atomic_load_explicit(&outcomes[OUTCOME_FAILED], memory_order_acquire);
@@ -249,10 +250,28 @@ static void read_outcomes(struct evwork_lane *lane, struct evwork_lane_stats *st
 		stats->crashed;
 }
 
+void lane_count_locked(const struct evwork_lane *lane, struct evwork_lane_stats *stats)
+{
+	uint64_t there, busy, abandoned;
+
+	/* Outcomes first: what is delivered was accepted before. */
+	read_outcomes(lane, stats);
+	stats->accepted = lane->accepted;
+	stats->queued = pool_lane_waiting_locked(lane);
+	busy = busy_locked(lane);
+	abandoned = atomic_load_explicit(&lane->abandoned, memory_order_relaxed);
+	stats->queue_peak = lane->queue_peak;
+	/* A worker that is about to come back still counts as busy; what has been
+	 * delivered does not run, unless it was abandoned. */
+	there = stats->accepted - stats->delivered - stats->queued + abandoned;
+	stats->running = busy < there ? busy : there;
+	there -= abandoned;
+	stats->posted = there > stats->running ? there - stats->running : 0;
+}
+
 int evwork_lane_stats(struct evwork_lane *lane, struct evwork_lane_stats *ret_stats)
 {
 	struct evwork_lane_stats stats;
-	uint64_t there, busy, abandoned;
 
 	if (!lane || !ret_stats)
 		return -EINVAL;
@@ -260,21 +279,9 @@ int evwork_lane_stats(struct evwork_lane *lane, struct evwork_lane_stats *ret_st
 	memset(&stats, 0, sizeof(stats));
 	read_refusals(lane, &stats);
 	sys_lock(&lane->pool->mutex);
-	/* Outcomes first: what is delivered was accepted before. */
-	read_outcomes(lane, &stats);
-	stats.accepted = lane->accepted;
-	stats.queued = pool_lane_waiting_locked(lane);
-	busy = busy_locked(lane);
-	abandoned = atomic_load_explicit(&lane->abandoned, memory_order_relaxed);
-	stats.queue_peak = lane->queue_peak;
+	lane_count_locked(lane, &stats);
 	sys_unlock(&lane->pool->mutex);
 	stats.submitted = stats.accepted + stats.refused;
-	/* A worker that is about to come back still counts as busy; what has been
-	 * delivered does not run, unless it was abandoned. */
-	there = stats.accepted - stats.delivered - stats.queued + abandoned;
-	stats.running = busy < there ? busy : there;
-	there -= abandoned;
-	stats.posted = there > stats.running ? there - stats.running : 0;
 	*ret_stats = stats;
 	return 0;
 }

@@ -5,8 +5,6 @@
 #include "run/ring.h"
 #include "evwork/lane.h"
 
-#define LANE_NAME_MAX 64
-
 /*
  * What an accepted job holds beyond its place in the queue: the permits of the
  * lane's guards, and its points in time. Lanes with neither guards nor timeout
@@ -28,16 +26,17 @@ enum outcome { OUTCOME_OK, OUTCOME_FAILED, OUTCOME_CANCELLED, OUTCOME_EXPIRED, O
 struct evwork_lane {
 	/* Fixed at creation. */
 	struct evwork_pool *pool;
-	char name[LANE_NAME_MAX];
+	char name[EVWORK_NAME_MAX];
 	int priority;
 	size_t queue_limit;
 	unsigned max_running;
 	bool capped;                  /* max_running is less than the workers */
 	bool has_ledgers;
-	bool plain;                   /* bounded, not capped, no ledgers */
+	bool plain;                   /* bounded, not capped, no ledgers, not described */
 	int64_t timeout_ns;           /* 0: none */
 	struct evwork_guard **guards;
 	size_t guard_count;
+	const char *(*describe)(struct evwork_job *job);
 	char pad_fixed[64];
 
 	/* Covered by the pool's lock. */
@@ -72,6 +71,10 @@ int lane_make(struct evwork_pool *pool, const struct evwork_lane_options *option
 	const char *default_name, struct evwork_lane **ret_lane);
 void lane_destroy(struct evwork_lane *lane);
 bool lane_options_valid(const struct evwork_lane_options *options);
+
+/* Under the pool's lock: what the lane has accepted and where that is now; all but the
+ * refusals. */
+void lane_count_locked(const struct evwork_lane *lane, struct evwork_lane_stats *stats);
 
 static inline uint64_t lane_delivered(const struct evwork_lane *lane)
 {

@@ -63,6 +63,7 @@ struct evwork_loop {
 	sys_mutex mutex;              /* covers all below; after a tree's, before a pool's */
 	LIST_OF(struct loop_hook) hooks;
 	struct timer_heap timers;
+	struct timer_heap alarms;     /* of closing pools, see loop_set_alarm */
 	uint64_t timer_count;         /* in the heap */
 	uint64_t timers_alive;        /* of these, how many keep the loop alive */
 	uint64_t timer_order;         /* of setting, watches included */
@@ -113,6 +114,16 @@ extern const struct timeval loop_far_away;
 void loop_arm_tick(struct evwork_loop *loop);
 /* [loop] Libevent's timer has fired. */
 void loop_reset_tick(struct evwork_loop *loop);
+
+/*
+ * Alarms: timers of the library itself that hold while the loop closes, too. Who sets one
+ * keeps the loop by other means until it has rung or was stopped; an alarm neither counts
+ * as pending nor keeps the base running.
+ *
+ * loop_set_alarm [any] sets it, or moves it if that is earlier; loop_stop_alarm [loop].
+ */
+void loop_set_alarm(struct evwork_loop *loop, struct evwork_timer *alarm, int64_t due_ns);
+void loop_stop_alarm(struct evwork_loop *loop, struct evwork_timer *alarm);
 
 /* [any, under the loop's lock] Takes a timer out. */
 void loop_unset_timer_locked(struct evwork_loop *loop, struct evwork_timer *timer);

@@ -2,7 +2,8 @@
 
 /*
  * The timers of a loop, those of the user and the deadlines of contexts, in one heap
- * under the loop's lock, and the one timer of libevent that serves them all.
+ * under the loop's lock, the alarms in another, and the one timer of libevent that
+ * serves them all.
  *
  * libevent's timer is set for the earliest of ours and only ever moved to an earlier
  * time: when it comes too early, since that one was stopped or since libevent
@@ -15,6 +16,24 @@
 #include <event2/event.h>
 #include <string.h>
 
+static int64_t due_of(const struct timer_heap *heap)
+{
+	return heap->top ? heap->top->_due_ns : EVWORK_NEVER;
+}
+
+/* When the loop has something to do for its timers. Those that end now are not waited
+ * for but called in the next turn. */
+static int64_t next_due_locked(struct evwork_loop *loop)
+{
+	int64_t timer = due_of(&loop->timers), alarm = due_of(&loop->alarms);
+
+	if (loop->timers_ending) {
+		loop->timers_due = timer != EVWORK_NEVER;
+		return alarm;
+	}
+	return timer < alarm ? timer : alarm;
+}
+
 void loop_arm_tick(struct evwork_loop *loop)
 {
 	int64_t due, now, wait;
@@ -22,13 +41,10 @@ void loop_arm_tick(struct evwork_loop *loop)
 	bool pending;
 
 	sys_lock(&loop->mutex);
-	due = loop->timers.top ? loop->timers.top->_due_ns : EVWORK_NEVER;
-	pending = loop->fired.head || loop->calling.head;
+	due = next_due_locked(loop);
+	pending = loop->fired.head || loop->calling.head ||
+		(loop->timers_ending && loop->timers_due);
 	sys_unlock(&loop->mutex);
-	if (loop->timers_ending) {
-		loop->timers_due = due != EVWORK_NEVER;
-		pending |= loop->timers_due;
-	}
 	if (loop->clock) {
 		/* What a due time has set off comes before the next one (S-GEN-13): the
 		 * rest of this turn, and what lies ready for the next. */
@@ -39,8 +55,6 @@ void loop_arm_tick(struct evwork_loop *loop)
 			clock_due(loop->clock, &loop->clock_user, due);
 		return;
 	}
-	if (loop->timers_ending)
-		return;
 	/* A tick that comes too early costs one look at the heap; moving it for
 	 * each timer that is stopped would cost more. */
 	if (due >= loop->tick_at)
@@ -145,6 +159,36 @@ void ctx_timer_stop(struct evwork_loop *loop, struct evwork_timer *timer)
 	sys_unlock(&loop->mutex);
 	if (here)
 		after_stop(loop);
+}
+
+void loop_set_alarm(struct evwork_loop *loop, struct evwork_timer *alarm, int64_t due_ns)
+{
+	bool here = loop_is_here(loop), earliest = false;
+
+	sys_lock(&loop->mutex);
+	if (!timer_is_set(alarm) || due_ns < alarm->_due_ns) {
+		if (timer_is_set(alarm))
+			timer_heap_remove(&loop->alarms, alarm);
+		alarm->_due_ns = due_ns;
+		alarm->_order = loop->timer_order++;
+		timer_heap_push(&loop->alarms, alarm);
+		earliest = loop->alarms.top == alarm;
+	}
+	if (earliest && !here)
+		loop_kick(loop);
+	sys_unlock(&loop->mutex);
+	if (earliest && here && !loop->firing)
+		loop_arm_tick(loop);
+}
+
+void loop_stop_alarm(struct evwork_loop *loop, struct evwork_timer *alarm)
+{
+	sys_lock(&loop->mutex);
+	if (timer_is_set(alarm))
+		timer_heap_remove(&loop->alarms, alarm);
+	sys_unlock(&loop->mutex);
+	if (loop->clock && !loop->firing)
+		loop_arm_tick(loop);
 }
 
 void evwork_timer_init(struct evwork_timer *timer, evwork_timer_fn fn)

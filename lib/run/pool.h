@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "run/lane.h"
 #include "run/mailbox.h"
+#include "run/timer.h"
 #include "evwork/pool.h"
 
 /* The most jobs that a worker sets aside for itself at once. */
@@ -37,8 +38,10 @@ struct worker {
 	atomic_uint range;
 
 	/* The running job, if it can be abandoned. */
-	sys_mutex mutex;                /* covers this */
+	sys_mutex mutex;                /* covers these */
 	struct evwork_job *detachable;
+	/* What the running job is called, if its lane describes its jobs. */
+	char label[EVWORK_NAME_MAX];
 
 	/* Covered by the pool's lock. */
 	struct worker *idle_next;
@@ -69,7 +72,7 @@ struct evwork_pool {
 	uint32_t started_size;          /* how many starts each lane remembers */
 	int64_t spin_ns, hold_ns;
 	size_t stack_size;
-	char name[LANE_NAME_MAX];
+	char name[EVWORK_NAME_MAX];
 	int (*on_start)(int worker, void *arg);
 	void (*on_stop)(int worker, void *arg);
 	void *hook_arg;
@@ -110,7 +113,12 @@ struct evwork_pool {
 	evwork_pool_closed_fn closed_fn;
 	void *closed_arg;
 	bool closed_own;
+	bool closed_posted;             /* the callback is on its way, whatever it will say */
 	struct letter closed_letter;
+	/* The bounds of the close, see close.c. */
+	int64_t cancel_at, grace_ns, give_up_at;
+	unsigned alarm_setters;         /* calls that are about to set the alarm */
+	struct evwork_timer alarm;      /* covered by the lock of closed_loop */
 	struct clock_user clock_user;
 
 	char pad_locked[64];

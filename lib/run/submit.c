@@ -93,6 +93,8 @@ static int enqueue_locked(struct admission *admission, bool own)
 		state |= JOB_OWN;
 	if (job->drop)
 		state |= JOB_DROP;
+	if (lane->describe)
+		state |= JOB_DESCRIBED;
 	if (admission->ctx)
 		state |= JOB_CTX;
 	if (admission->ledger) {

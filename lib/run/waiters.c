@@ -100,6 +100,25 @@ static bool fire_one(struct evwork_loop *loop, int64_t now, struct budget *budge
 	return true;
 }
 
+/* Rings the alarms that are due and were set before this turn began. What they lead to
+ * comes as mail, so they need no budget. */
+static void ring_alarms(struct evwork_loop *loop, int64_t now)
+{
+	struct evwork_timer *alarm;
+
+	do {
+		sys_lock(&loop->mutex);
+		alarm = loop->alarms.top;
+		if (alarm && (alarm->_due_ns > now || alarm->_order >= loop->turn_order))
+			alarm = NULL;
+		if (alarm)
+			timer_heap_remove(&loop->alarms, alarm);
+		sys_unlock(&loop->mutex);
+		if (alarm)
+			alarm->fn(alarm, 0);
+	} while (alarm);
+}
+
 static void fire_timers(struct evwork_loop *loop, struct budget *budget, uint64_t *called)
 {
 	int64_t now = clock_now(loop->clock);
@@ -108,6 +127,8 @@ static void fire_timers(struct evwork_loop *loop, struct budget *budget, uint64_
 	loop->firing = true;
 	while (!loop->dead && fire_one(loop, now, budget, called))
 		;
+	if (!loop->dead)
+		ring_alarms(loop, now);
 	loop->firing = false;
 	if (!loop->dead && !loop->clock)
 		loop_arm_tick(loop);
@@ -135,10 +156,11 @@ static void end_waiters(struct evwork_loop *loop, struct budget *budget, uint64_
 		any = timer_is_next(loop) ? fire_one(loop, EVWORK_NEVER, budget, called) :
 			call_one(loop, budget, called);
 	while (any && !loop->dead);
+	if (!loop->dead)
+		ring_alarms(loop, clock_now(loop->clock));
 	loop->firing = false;
-	sys_lock(&loop->mutex);
-	loop->timers_due = loop->timers.top != NULL;
-	sys_unlock(&loop->mutex);
+	if (!loop->dead)
+		loop_arm_tick(loop);
 }
 
 void waiters_call(struct evwork_loop *loop, struct budget *budget, uint64_t *called)

@@ -317,7 +317,7 @@ static void work(struct worker *worker)
 static int run_start_hook(struct worker *worker)
 {
 	struct evwork_pool *pool = worker->pool;
-	char name[LANE_NAME_MAX + 16];
+	char name[EVWORK_NAME_MAX + 16];
 	int rc = 0;
 
 	snprintf(name, sizeof(name), "%s-%d", pool->name, worker->index);
