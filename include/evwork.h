@@ -19,6 +19,7 @@
 #include <evwork/map.h>
 #include <evwork/memory.h>
 #include <evwork/pool.h>
+#include <evwork/shutdown.h>
 #include <evwork/status.h>
 #include <evwork/timer.h>
 
