@@ -74,7 +74,8 @@ struct evwork_loop_options {
  * defaults.
  * -EINVAL: base or ret_loop is NULL, or a value is out of range, or the system
  * has no eventfd and it was asked for. -EAGAIN: no descriptor to be had.
- * -ENOMEM. In each case nothing is left behind.
+ * -ESHUTDOWN: pool or clock was inherited from before a fork. -ENOMEM. In each case
+ * nothing is left behind.
  */
 int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 	const struct evwork_loop_options *options, struct evwork_loop **ret_loop);
@@ -99,6 +100,9 @@ int evwork_loop_close(struct evwork_loop *loop, evwork_loop_closed_fn fn, void *
  * callback are outstanding, or a hold is taken (S-DLV-14).
  * Free the loop before its base: the other order is the caller's error, which
  * builds with assertions report by aborting.
+ * In the child of a fork it frees an inherited loop in any case and on any thread, see
+ * evwork/pool.h, and calls event_reinit() on the base, without which the base may not be
+ * used there. -EAGAIN: that failed, and nothing was freed.
  */
 int evwork_loop_free(struct evwork_loop *loop);
 

@@ -9,6 +9,15 @@
  * A worker has all asynchronous signals blocked, a name ("evwork-0", cut to the
  * system's limit), a stack of 8 MiB with a guard page, and sleeps when there is
  * nothing to do (S-POOL-20).
+ *
+ * Forking (S-SHUT-12). A child has none of the threads, and shares the descriptors of its
+ * parent. So in the child every call that would do something with a pool, loop, lane,
+ * job, timer, context, watch or clock made before gives -ESHUTDOWN; what is made anew
+ * works. Free it there, if the child goes on for long: evwork_pool_free() and
+ * evwork_loop_free() then neither wait nor refuse, on any thread, and leave the parent's
+ * wake-ups alone. No done comes in the child, and what jobs hold of contexts is not given
+ * back. A child that was made in work must not return from it; one that was made in a
+ * callback may, and its loop calls nothing any more.
  */
 
 #include <stddef.h>
@@ -77,7 +86,8 @@ struct evwork_pool_options {
  * -EINVAL: ret_pool is NULL, or a value is out of range (threads outside 0 to
  * 1024, a stack below PTHREAD_STACK_MIN, a negative duration, …).
  * -EAGAIN: a thread could not be made; nothing is left behind (S-POOL-7).
- * The code of a failing on_start. -ENOMEM.
+ * The code of a failing on_start. -ESHUTDOWN: the clock was inherited from before a fork.
+ * -ENOMEM.
  */
 int evwork_pool_new(const struct evwork_pool_options *options, struct evwork_pool **ret_pool);
 

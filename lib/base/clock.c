@@ -8,14 +8,21 @@
 
 #include "base/clock.h"
 
+#include "base/fork.h"
 #include "base/list.h"
 
 struct evwork_clock {
+	unsigned made_in;         /* fork_here() when it was made */
 	sys_mutex mutex;          /* covers all but reads of now; a leaf */
 	_Atomic int64_t now;
 	int64_t target;
 	LIST_OF(struct clock_user) users;
 };
+
+bool clock_inherited(const struct evwork_clock *clock)
+{
+	return clock && clock->made_in != fork_here();
+}
 
 int evwork_clock_new(int64_t start_ns, struct evwork_clock **ret_clock)
 {
@@ -32,6 +39,7 @@ int evwork_clock_new(int64_t start_ns, struct evwork_clock **ret_clock)
 		sys_free(clock);
 		return rc;
 	}
+	clock->made_in = fork_here();
 	atomic_init(&clock->now, start_ns);
 	clock->target = start_ns;
 	*ret_clock = clock;
@@ -44,6 +52,10 @@ int evwork_clock_free(struct evwork_clock *clock)
 
 	if (!clock)
 		return 0;
+	if (clock_inherited(clock)) {
+		sys_free(clock);
+		return 0;
+	}
 	sys_lock(&clock->mutex);
 	used = clock->users.head != NULL;
 	sys_unlock(&clock->mutex);
@@ -106,6 +118,8 @@ int evwork_clock_advance(struct evwork_clock *clock, int64_t duration_ns)
 {
 	if (!clock || duration_ns < 0)
 		return -EINVAL;
+	if (clock_inherited(clock))
+		return -ESHUTDOWN;
 	sys_lock(&clock->mutex);
 	set_target_locked(clock, duration_ns);
 	step_locked(clock);
@@ -117,6 +131,8 @@ int evwork_clock_jump(struct evwork_clock *clock, int64_t duration_ns)
 {
 	if (!clock || duration_ns < 0)
 		return -EINVAL;
+	if (clock_inherited(clock))
+		return -ESHUTDOWN;
 	sys_lock(&clock->mutex);
 	set_target_locked(clock, duration_ns);
 	move_locked(clock, clock->target);

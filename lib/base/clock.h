@@ -24,6 +24,9 @@ static inline int64_t clock_now(struct evwork_clock *clock)
 	return clock ? evwork_clock_now(clock) : sys_now();
 }
 
+/* Whether it was made before this process was forked. */
+bool clock_inherited(const struct evwork_clock *clock);
+
 /* These do nothing for the system's clock, which is NULL. */
 void clock_join(struct evwork_clock *clock, struct clock_user *user);
 void clock_leave(struct evwork_clock *clock, struct clock_user *user);

@@ -355,6 +355,13 @@ void sys_thread_join(sys_thread thread)
 	pthread_join(thread, NULL);
 }
 
+int sys_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
+{
+	if (fails(SYS_MEMORY) || pthread_atfork(before, in_parent, in_child) != 0)
+		return -ENOMEM;
+	return 0;
+}
+
 void sys_thread_name(const char *name)
 {
 	char cut[16];

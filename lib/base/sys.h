@@ -87,6 +87,7 @@ uint64_t sys_random(void);
  * quicker where they hardly ever do.
  */
 typedef pthread_mutex_t sys_mutex;
+#define SYS_MUTEX_STATIC PTHREAD_MUTEX_INITIALIZER
 int sys_mutex_init(sys_mutex *mutex);
 int sys_mutex_init_spinning(sys_mutex *mutex);
 void sys_mutex_fini(sys_mutex *mutex);
@@ -133,6 +134,9 @@ typedef pthread_t sys_thread;
 int sys_thread_create(sys_thread *ret_thread, size_t stack_size,
 	void *(*entry)(void *arg), void *arg);
 void sys_thread_join(sys_thread thread);
+/* Has these called around each fork from now on: before it and after it in the parent,
+ * and in the child. -ENOMEM. */
+int sys_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
 /* Names the calling thread; cut to what the system takes. */
 void sys_thread_name(const char *name);
 size_t sys_stack_min(void);

@@ -156,7 +156,7 @@ int evwork_shutdown_undo(struct evwork_shutdown *shutdown)
 		return -ESRCH;
 	if (!loop_is_here(shutdown->_loop))
 		return -EPERM;
-	if (shutdown->_state == CLOSING)
+	if (shutdown->_state == CLOSING && !shutdown->_loop->inherited)
 		return -EBUSY;
 	unwatch(shutdown);
 	return 0;

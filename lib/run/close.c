@@ -290,6 +290,8 @@ static int close_pool(struct evwork_pool *pool, const struct evwork_close_option
 	bool calls = options->fn || bounded, alarm = false, own;
 	int before, rc = 0;
 
+	if (pool->inherited)
+		return -ESHUTDOWN;
 	stage_flush_here();
 	if (atomic_load(&pool->closing) >= (int)mode)
 		return -EALREADY;
@@ -352,6 +354,8 @@ int evwork_pool_close_wait(struct evwork_pool *pool, enum evwork_close_mode mode
 
 	if (!pool || !is_mode(mode))
 		return -EINVAL;
+	if (pool->inherited)
+		return -ESHUTDOWN;
 	if (loop_any_here() || (here && here->pool == pool))
 		return -EDEADLK;
 	rc = evwork_pool_close(pool, mode, NULL, NULL, NULL);

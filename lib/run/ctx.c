@@ -38,7 +38,8 @@ static void tree_unref(struct ctx_tree *tree)
 {
 	/* Release and acquire: all others are through with the lock. */
 	if (atomic_fetch_sub_explicit(&tree->refs, 1, memory_order_acq_rel) == 1) {
-		sys_mutex_fini(&tree->mutex);
+		if (tree->made_in == fork_here())
+			sys_mutex_fini(&tree->mutex);
 		sys_free(tree);
 	}
 }
@@ -74,10 +75,13 @@ static struct evwork_ctx *free_one(struct evwork_ctx *ctx)
 	struct evwork_ctx *next = ctx->values;
 	struct ctx_tree *tree = ctx->tree;
 
-	sys_lock(&tree->mutex);
-	unlink_locked(ctx);
-	stop_timer_locked(ctx);
-	sys_unlock(&tree->mutex);
+	/* The lists of an inherited tree are never walked again. */
+	if (!ctx_is_inherited(ctx)) {
+		sys_lock(&tree->mutex);
+		unlink_locked(ctx);
+		stop_timer_locked(ctx);
+		sys_unlock(&tree->mutex);
+	}
 	if (ctx->destroy)
 		ctx->destroy(ctx->value);
 	sys_free(ctx);
@@ -190,7 +194,7 @@ static bool expire(struct evwork_ctx *ctx)
 {
 	struct evwork_ctx *owner = ctx->expires;
 
-	if (!owner || clock_now(ctx->clock) < ctx->deadline_ns)
+	if (!owner || ctx_is_inherited(ctx) || clock_now(ctx->clock) < ctx->deadline_ns)
 		return false;
 	kill_tree(owner, -ETIMEDOUT,
 		owner->timeout_cause ? owner->timeout_cause : -ETIMEDOUT);
@@ -226,6 +230,8 @@ int evwork_ctx_cancel(struct evwork_ctx *ctx, int cause)
 {
 	if (ctx_is_background(ctx))
 		return -EINVAL;
+	if (ctx_is_inherited(ctx))
+		return -ESHUTDOWN;
 	if (evwork_ctx_err(ctx))
 		return -EALREADY;
 	return kill_tree(ctx, -ECANCELED, cause ? cause : -ECANCELED) ? 0 : -EALREADY;

@@ -2,6 +2,7 @@
 #ifndef RUN_CTX_H
 #define RUN_CTX_H
 
+#include "base/fork.h"
 #include "base/list.h"
 #include "run/timer.h"
 #include "evwork/ctx.h"
@@ -21,6 +22,7 @@ struct ctx_hook {
  * that caused it returns, whatever other threads do to the tree meanwhile.
  */
 struct ctx_tree {
+	unsigned made_in;         /* fork_here() when it was made */
 	sys_mutex mutex;
 	atomic_uint refs;         /* contexts that belong to it */
 };
@@ -59,6 +61,13 @@ struct evwork_ctx {
 static inline bool ctx_is_background(const struct evwork_ctx *ctx)
 {
 	return !ctx || !ctx->tree;
+}
+
+/* Whether it was made before this process was forked: then its tree's lock may not be
+ * taken. Not for the background. */
+static inline bool ctx_is_inherited(const struct evwork_ctx *ctx)
+{
+	return ctx->tree->made_in != fork_here();
 }
 
 static inline void ctx_lock(struct evwork_ctx *ctx) { sys_lock(&ctx->tree->mutex); }

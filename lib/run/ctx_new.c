@@ -19,8 +19,10 @@ static struct ctx_tree *tree_new(void)
 		sys_free(tree);
 		tree = NULL;
 	}
-	if (tree)
+	if (tree) {
+		tree->made_in = fork_here();
 		atomic_init(&tree->refs, 0);
+	}
 	return tree;
 }
 
@@ -77,12 +79,19 @@ static void ctx_link(struct evwork_ctx *ctx)
 	ctx_unlock(ctx);
 }
 
+static bool parent_inherited(const struct evwork_ctx *parent)
+{
+	return !ctx_is_background(parent) && ctx_is_inherited(parent);
+}
+
 int evwork_ctx_new(struct evwork_ctx *parent, struct evwork_ctx **ret_ctx)
 {
 	struct evwork_ctx *ctx;
 
 	if (!ret_ctx)
 		return -EINVAL;
+	if (parent_inherited(parent))
+		return -ESHUTDOWN;
 	ctx = ctx_make(parent, false);
 	if (!ctx)
 		return -ENOMEM;
@@ -97,6 +106,8 @@ int evwork_ctx_detached(struct evwork_ctx *parent, struct evwork_ctx **ret_ctx)
 
 	if (!ret_ctx)
 		return -EINVAL;
+	if (parent_inherited(parent))
+		return -ESHUTDOWN;
 	ctx = ctx_make(parent, true);
 	if (!ctx)
 		return -ENOMEM;
@@ -111,6 +122,8 @@ int evwork_ctx_with_value(struct evwork_ctx *parent, const void *key, void *valu
 
 	if (!key || !ret_ctx)
 		return -EINVAL;
+	if (parent_inherited(parent))
+		return -ESHUTDOWN;
 	ctx = ctx_make(parent, false);
 	if (!ctx)
 		return -ENOMEM;
@@ -152,6 +165,8 @@ int evwork_ctx_with_deadline(struct evwork_ctx *parent, struct evwork_loop *loop
 
 	if (!ret_ctx)
 		return -EINVAL;
+	if (parent_inherited(parent) || (loop && loop->inherited))
+		return -ESHUTDOWN;
 	if (!loop && !ctx_is_background(parent))
 		clock = parent->clock;
 	earlier = deadline_ns < evwork_ctx_deadline(parent);

@@ -347,6 +347,9 @@ int evwork_cancel(struct evwork_job *job)
 	if (!job)
 		return -EINVAL;
 	stage_flush_here();
+	if (job_phase_of(job_state(job)) != JOB_IDLE &&
+	    __atomic_load_n(&job->_lane, __ATOMIC_RELAXED)->pool->inherited)
+		return -ESHUTDOWN;
 	if (job_phase_of(job_state(job)) == JOB_QUEUED && cancel_queued(job, &ours) == 0) {
 		if (ours)
 			job_end_withdrawn(job, -ECANCELED);
@@ -394,6 +397,8 @@ static void deliver_abandoned(struct evwork_loop *loop, struct evwork_job *job)
 	if (job->done)
 		job->done(job, status);
 	stage_delivered(loop, lane, status);
+	if (loop->inherited)
+		return;
 	state = __atomic_fetch_or(&job->_state, JOB_TOLD, __ATOMIC_ACQ_REL);
 	if (state & JOB_RETURNED)
 		drop(loop, job);

@@ -26,10 +26,10 @@ bool lane_options_valid(const struct evwork_lane_options *options)
 
 static void free_ledgers(struct evwork_lane *lane)
 {
-	while (lane->ledgers) {
-		struct evwork_ledger *ledger = lane->ledgers;
+	while (lane->made) {
+		struct evwork_ledger *ledger = lane->made;
 
-		lane->ledgers = ledger->next;
+		lane->made = ledger->next_made;
 		sys_free(ledger);
 	}
 }
@@ -56,6 +56,8 @@ static int make_ledgers(struct evwork_lane *lane)
 		if (!ledger)
 			return -ENOMEM;
 		ledger->lane = lane;
+		ledger->next_made = lane->made;
+		lane->made = ledger;
 		ledger->next = lane->ledgers;
 		lane->ledgers = ledger;
 	}
@@ -133,14 +135,19 @@ free_lane:
 	return rc;
 }
 
-void lane_destroy(struct evwork_lane *lane)
+void lane_release(struct evwork_lane *lane)
 {
 	free_ledgers(lane);
 	sys_free(lane->guards);
 	sys_free(lane->started);
 	ring_fini(&lane->ring);
-	sys_mutex_fini(&lane->ledger_mutex);
 	sys_free(lane);
+}
+
+void lane_destroy(struct evwork_lane *lane)
+{
+	sys_mutex_fini(&lane->ledger_mutex);
+	lane_release(lane);
 }
 
 int evwork_lane_new(struct evwork_pool *pool, const struct evwork_lane_options *options,
@@ -151,6 +158,8 @@ int evwork_lane_new(struct evwork_pool *pool, const struct evwork_lane_options *
 
 	if (!pool || !options || !ret_lane || !lane_options_valid(options))
 		return -EINVAL;
+	if (pool->inherited)
+		return -ESHUTDOWN;
 	stage_flush_here();
 	if (atomic_load(&pool->closing))
 		return -ESHUTDOWN;
@@ -204,6 +213,9 @@ int evwork_lane_free(struct evwork_lane *lane)
 	pool = lane->pool;
 	if (lane == pool->lane)
 		return -EINVAL;
+	/* The list may not be touched; the pool frees what is left in it. */
+	if (pool->inherited)
+		return 0;
 	stage_flush_here();
 	delivering = stage_delivering() == lane;
 	sys_lock(&pool->mutex);
@@ -275,6 +287,8 @@ int evwork_lane_stats(struct evwork_lane *lane, struct evwork_lane_stats *ret_st
 
 	if (!lane || !ret_stats)
 		return -EINVAL;
+	if (lane->pool->inherited)
+		return -ESHUTDOWN;
 	stage_flush_here();
 	memset(&stats, 0, sizeof(stats));
 	read_refusals(lane, &stats);

@@ -12,6 +12,7 @@
  */
 struct evwork_ledger {
 	struct evwork_ledger *next;        /* in the free list */
+	struct evwork_ledger *next_made;   /* in that of all, which only grows */
 	struct evwork_lane *lane;
 	int64_t deadline_ns;
 	int64_t not_before_ns;             /* the latest that a guard asked for */
@@ -62,14 +63,17 @@ struct evwork_lane {
 	char pad_outcomes[64];
 	_Atomic uint64_t outcomes[OUTCOMES];
 
-	sys_mutex ledger_mutex;       /* covers the free list; a leaf */
-	struct evwork_ledger *ledgers;
+	sys_mutex ledger_mutex;       /* covers both lists; a leaf */
+	struct evwork_ledger *ledgers;       /* free ones */
+	struct evwork_ledger *made;
 };
 
 /* The lane's own part of making and freeing; the pool links it. */
 int lane_make(struct evwork_pool *pool, const struct evwork_lane_options *options,
 	const char *default_name, struct evwork_lane **ret_lane);
 void lane_destroy(struct evwork_lane *lane);
+/* Frees its memory, and leaves its lock as it is. */
+void lane_release(struct evwork_lane *lane);
 bool lane_options_valid(const struct evwork_lane_options *options);
 
 /* Under the pool's lock: what the lane has accepted and where that is now; all but the

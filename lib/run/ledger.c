@@ -17,8 +17,13 @@ static struct evwork_ledger *ledger_new(struct evwork_lane *lane)
 	struct evwork_ledger *ledger = sys_alloc(sizeof(*ledger) +
 		lane->guard_count * sizeof(ledger->permits[0]));
 
-	if (ledger)
-		ledger->lane = lane;
+	if (!ledger)
+		return NULL;
+	ledger->lane = lane;
+	sys_lock(&lane->ledger_mutex);
+	ledger->next_made = lane->made;
+	lane->made = ledger;
+	sys_unlock(&lane->ledger_mutex);
 	return ledger;
 }
 

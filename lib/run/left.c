@@ -18,6 +18,8 @@ int evwork_pool_left(struct evwork_pool *pool, struct evwork_left *ret_left, siz
 
 	if (!pool || (!ret_left && max > 0))
 		return -EINVAL;
+	if (pool->inherited)
+		return -ESHUTDOWN;
 	stage_flush_here();
 	sys_lock(&pool->mutex);
 	for (lane = pool->lanes.head; lane; lane = lane->next) {
@@ -57,6 +59,8 @@ int evwork_pool_running(struct evwork_pool *pool, struct evwork_running *ret_run
 
 	if (!pool || (!ret_running && max > 0))
 		return -EINVAL;
+	if (pool->inherited)
+		return -ESHUTDOWN;
 	stage_flush_here();
 	sys_lock(&pool->mutex);
 	for (lane = pool->lanes.head; lane; lane = lane->next) {

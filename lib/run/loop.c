@@ -22,7 +22,7 @@
 
 #include "base/log.h"
 #include "run/ctx.h"
-#include "evwork/pool.h"
+#include "run/pool.h"
 
 /* A year: long enough to be never, short enough for every libevent. */
 const struct timeval loop_far_away = { 365 * 24 * 3600, 0 };
@@ -126,6 +126,8 @@ int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 		options = &defaults;
 	if (!base || !ret_loop || !options_valid(options))
 		return -EINVAL;
+	if (clock_inherited(options->clock) || (pool && pool->inherited))
+		return -ESHUTDOWN;
 	loop = sys_zalloc(sizeof(*loop));
 	if (!loop)
 		return -ENOMEM;
@@ -151,11 +153,17 @@ int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 	rc = add_events(loop, options->event_priority);
 	if (rc)
 		goto close_box;
+	loop->fork_entry.forked = loop_forked;
+	rc = fork_join(&loop->fork_entry);
+	if (rc)
+		goto remove_events;
 	clock_join(loop->clock, &loop->clock_user);
 	loops_here++;
 	*ret_loop = loop;
 	return 0;
 
+remove_events:
+	loop_remove_events(loop);
 close_box:
 	mailbox_close(loop->box);
 fini_mutex:
@@ -167,7 +175,8 @@ free_loop:
 
 void loop_destroy(struct evwork_loop *loop)
 {
-	sys_mutex_fini(&loop->mutex);
+	if (!loop->inherited)
+		sys_mutex_fini(&loop->mutex);
 	sys_free(loop);
 }
 
@@ -187,31 +196,50 @@ static bool busy(struct evwork_loop *loop)
 	return any;
 }
 
+void loop_remove_events(struct evwork_loop *loop)
+{
+	event_del(&loop->notify_event);
+	event_del(&loop->tick_event);
+	event_del(&loop->keeper_event);
+	event_del(&loop->progress_event);
+	if (mailbox_hold_fd(loop->box) >= 0)
+		event_del(&loop->hold_event);
+	loop->tick_pending = false;
+}
+
+bool loop_base_is_gone(const struct evwork_loop *loop)
+{
+	/* Freeing a base takes every timer out of it, ours included. */
+	return loop->tick_pending && !(loop->tick_event.ev_evcallback.evcb_flags &
+		(EVLIST_TIMEOUT | EVLIST_ACTIVE | EVLIST_ACTIVE_LATER));
+}
+
 int evwork_loop_free(struct evwork_loop *loop)
 {
 	if (!loop)
 		return 0;
+	if (loop->inherited) {
+		bool here = loop_is_here(loop);
+		int rc = loop_free_inherited(loop);
+
+		loops_here -= rc == 0 && here;
+		return rc;
+	}
 	if (!loop_is_here(loop))
 		return -EPERM;
 	if (loop->dead || busy(loop))
 		return -EBUSY;
 	stage_flush_counts(loop);
 	clock_leave(loop->clock, &loop->clock_user);
-	/* Freeing a base takes every timer out of it, ours included. */
-	if (loop->tick_pending && !(loop->tick_event.ev_evcallback.evcb_flags & EVLIST_TIMEOUT)) {
+	fork_leave(&loop->fork_entry);
+	if (loop_base_is_gone(loop))
 		base_broken("evwork_loop_free: the event base was freed before its loop");
-	} else {
-		event_del(&loop->notify_event);
-		event_del(&loop->tick_event);
-		event_del(&loop->keeper_event);
-		event_del(&loop->progress_event);
-		if (mailbox_hold_fd(loop->box) >= 0)
-			event_del(&loop->hold_event);
-	}
+	else
+		loop_remove_events(loop);
 	mailbox_close(loop->box);
 	loops_here--;
 	if (loop->running)
-		loop->dead = true;      /* the turn that runs now frees the memory */
+		loop->dead = loop->over = true;    /* the turn that runs now frees the memory */
 	else
 		loop_destroy(loop);
 	return 0;
@@ -247,6 +275,10 @@ void loop_update_alive(struct evwork_loop *loop)
 
 static void foreign_backs_off(struct evwork_loop *loop)
 {
+	if (loop->inherited) {
+		atomic_fetch_sub(&loop->foreign, 1);
+		return;
+	}
 	/* Under the lock, as the loop may be freed as soon as the count is 0. */
 	sys_lock(&loop->mutex);
 	atomic_fetch_sub(&loop->foreign, 1);
@@ -312,6 +344,8 @@ int evwork_loop_hold(struct evwork_loop *loop)
 
 	if (!loop)
 		return -EINVAL;
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	if (!loop_is_here(loop))
 		return -EPERM;
 	rc = loop_keep_alive(loop);
@@ -324,55 +358,14 @@ int evwork_loop_release(struct evwork_loop *loop)
 {
 	if (!loop)
 		return -EINVAL;
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	if (!loop_is_here(loop))
 		return -EPERM;
 	if (loop->holds == 0)
 		return -EINVAL;
 	loop->holds--;
 	loop_update_alive(loop);
-	return 0;
-}
-
-/* A post: a letter with the user's function in it. */
-struct post {
-	struct letter letter;
-	struct evwork_loop *loop;
-	void (*fn)(void *arg);
-	void *arg;
-	bool own;
-};
-
-static void open_post(struct letter *letter)
-{
-	struct post *post = EVWORK_CONTAINER(letter, struct post, letter);
-	void (*fn)(void *arg) = post->fn;
-	void *arg = post->arg;
-
-	loop_leave(post->loop, post->own);
-	sys_free(post);
-	fn(arg);
-}
-
-int evwork_post(struct evwork_loop *loop, void (*fn)(void *arg), void *arg)
-{
-	struct post *post;
-	int rc;
-
-	if (!loop || !fn)
-		return -EINVAL;
-	post = sys_alloc(sizeof(*post));
-	if (!post)
-		return atomic_load(&loop->closing) ? -ESHUTDOWN : -ENOMEM;
-	rc = loop_enter(loop, &post->own);
-	if (rc) {
-		sys_free(post);
-		return rc;
-	}
-	letter_init(&post->letter, open_post);
-	post->loop = loop;
-	post->fn = fn;
-	post->arg = arg;
-	mailbox_post(loop->box, &post->letter.mail);
 	return 0;
 }
 
@@ -383,6 +376,8 @@ int evwork_loop_close(struct evwork_loop *loop, evwork_loop_closed_fn fn, void *
 
 	if (!loop)
 		return -EINVAL;
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	here = loop_is_here(loop);
 	sys_lock(&loop->mutex);
 	before = atomic_load(&loop->closing);

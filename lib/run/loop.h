@@ -5,6 +5,7 @@
 #include <event2/event_struct.h>
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "base/list.h"
 #include "run/mailbox.h"
 #include "run/stage.h"
@@ -29,6 +30,11 @@ struct evwork_loop {
 	pthread_t thread;
 	int batch;
 	int64_t budget_ns, spin_ns;
+	/* This is the child of a fork and the loop the parent's: neither its lock nor its
+	 * descriptors may be used. Such a loop also counts as closing. */
+	bool inherited;
+	struct fork_entry fork_entry;
+	struct evwork_mail *orphans;  /* posts that were never opened */
 
 	/* The loop's thread only. */
 	struct event notify_event, hold_event, tick_event, keeper_event, progress_event;
@@ -36,6 +42,7 @@ struct evwork_loop {
 	bool token;                   /* notify_event is readable */
 	bool keeper_on;               /* keeper_event is pending */
 	bool running;                 /* inside a turn */
+	bool over;                    /* the turn must end: the loop is dead or inherited */
 	bool dead;                    /* freed inside a turn, which destroys it */
 	bool firing;                  /* inside a pass over due timers */
 	unsigned holds;
@@ -129,6 +136,19 @@ void loop_stop_alarm(struct evwork_loop *loop, struct evwork_timer *alarm);
 void loop_unset_timer_locked(struct evwork_loop *loop, struct evwork_timer *timer);
 
 void loop_destroy(struct evwork_loop *loop);
+/* [loop] Takes the events out of the base, if that was not freed. */
+void loop_remove_events(struct evwork_loop *loop);
+bool loop_base_is_gone(const struct evwork_loop *loop);
+
+/* In the child of a fork: told so; and takes the events out of the base; and frees. The
+ * last two give -EAGAIN if the base cannot get what it needs. See inherit.c. */
+void loop_forked(struct fork_entry *entry);
+int loop_leave_base(struct evwork_loop *loop);
+int loop_free_inherited(struct evwork_loop *loop);
+
+/* The mail of evwork_post. */
+bool post_is(const struct evwork_mail *mail);
+void post_free(struct evwork_mail *mail);
 
 /* A counter that one thread writes and any may read: no locked instruction. */
 static inline void count_up(_Atomic uint64_t *counter, uint64_t n)

@@ -201,6 +201,8 @@ int evwork_timer_start_at(struct evwork_loop *loop, struct evwork_timer *timer, 
 {
 	if (!loop || !timer || !timer->fn)
 		return -EINVAL;
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	if (!loop_is_here(loop))
 		return -EPERM;
 	if (timer_is_set(timer))
@@ -226,6 +228,8 @@ int evwork_timer_stop(struct evwork_timer *timer)
 	if (!timer_is_set(timer))
 		return -ESRCH;
 	loop = timer->_loop;
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	if (!loop_is_here(loop))
 		return -EPERM;
 	sys_lock(&loop->mutex);

@@ -129,6 +129,20 @@ static void unref(struct mailbox *box)
 		sys_free(box);
 }
 
+static void close_descriptors(struct mailbox *box)
+{
+	sys_close(box->read_fd);
+	if (box->write_fd != box->read_fd)
+		sys_close(box->write_fd);
+	sys_close(box->hold_fd);
+}
+
+void mailbox_abandon(struct mailbox *box)
+{
+	close_descriptors(box);
+	sys_free(box);
+}
+
 void mailbox_close(struct mailbox *box)
 {
 	/* Acquire: pairs with the release in leave, so the descriptors are closed
@@ -136,10 +150,7 @@ void mailbox_close(struct mailbox *box)
 	 * that enters from now on finds no mark and does not use them. */
 	while (atomic_load_explicit(&box->writers, memory_order_acquire) != 0)
 		sys_yield();
-	sys_close(box->read_fd);
-	if (box->write_fd != box->read_fd)
-		sys_close(box->write_fd);
-	sys_close(box->hold_fd);
+	close_descriptors(box);
 	unref(box);
 }
 

@@ -35,6 +35,10 @@ int mailbox_new(enum evwork_notify notify, struct mailbox **ret_box);
  * descriptors and gives up the loop's reference. Nothing may be posted any more. */
 void mailbox_close(struct mailbox *box);
 
+/* In the child of a fork, whose descriptors are shared with the parent: closes them and
+ * frees the box, and waits for no one, as no other thread is there. */
+void mailbox_abandon(struct mailbox *box);
+
 /* The descriptors for the loop to watch; the second is -1 where the system has
  * no timerfd. */
 int mailbox_fd(const struct mailbox *box);

@@ -151,6 +151,17 @@ static int start_workers(struct evwork_pool *pool)
 	return rc;
 }
 
+/* This is the child of a fork. */
+static void forked(struct fork_entry *entry)
+{
+	struct evwork_pool *pool = EVWORK_CONTAINER(entry, struct evwork_pool, fork_entry);
+
+	pool->inherited = true;
+	/* Relaxed: there is one thread. */
+	atomic_store_explicit(&pool->closing, EVWORK_CANCEL_ALL, memory_order_relaxed);
+	worker_forget_here(pool);
+}
+
 int evwork_pool_new(const struct evwork_pool_options *options, struct evwork_pool **ret_pool)
 {
 	static const struct evwork_pool_options defaults;
@@ -161,6 +172,8 @@ int evwork_pool_new(const struct evwork_pool_options *options, struct evwork_poo
 		options = &defaults;
 	if (!ret_pool || !options_valid(options))
 		return -EINVAL;
+	if (clock_inherited(options->clock))
+		return -ESHUTDOWN;
 	pool = sys_zalloc(sizeof(*pool));
 	if (!pool)
 		return -ENOMEM;
@@ -175,6 +188,10 @@ int evwork_pool_new(const struct evwork_pool_options *options, struct evwork_poo
 	rc = init_workers(pool);
 	if (rc)
 		goto destroy_lane;
+	pool->fork_entry.forked = forked;
+	rc = fork_join(&pool->fork_entry);
+	if (rc)
+		goto fini_workers;
 	clock_join(pool->clock, &pool->clock_user);
 	rc = start_workers(pool);
 	if (rc)
@@ -184,6 +201,8 @@ int evwork_pool_new(const struct evwork_pool_options *options, struct evwork_poo
 
 leave_clock:
 	clock_leave(pool->clock, &pool->clock_user);
+	fork_leave(&pool->fork_entry);
+fini_workers:
 	fini_workers(pool, pool->threads);
 destroy_lane:
 	lane_destroy(pool->lane);
@@ -206,6 +225,20 @@ static void poke(struct clock_user *user)
 	}
 }
 
+/* Memory is all that is here; the locks are left as they are, since some may be held. */
+static void free_inherited(struct evwork_pool *pool)
+{
+	struct evwork_lane *lane, *next;
+
+	fork_leave(&pool->fork_entry);
+	for (lane = pool->lanes.head; lane; lane = next) {
+		next = lane->next;
+		lane_release(lane);
+	}
+	sys_free(pool->workers);
+	sys_free(pool);
+}
+
 int evwork_pool_free(struct evwork_pool *pool)
 {
 	struct worker *here = worker_here();
@@ -213,6 +246,10 @@ int evwork_pool_free(struct evwork_pool *pool)
 
 	if (!pool)
 		return 0;
+	if (pool->inherited) {
+		free_inherited(pool);
+		return 0;
+	}
 	if (here && here->pool == pool)
 		return -EDEADLK;
 	stage_flush_here();
@@ -231,6 +268,7 @@ int evwork_pool_free(struct evwork_pool *pool)
 		sys_cond_wait(&pool->changed, &pool->mutex, INT64_MAX);
 	sys_unlock(&pool->mutex);
 	clock_leave(pool->clock, &pool->clock_user);
+	fork_leave(&pool->fork_entry);
 	while (pool->lanes.head) {
 		struct evwork_lane *lane = pool->lanes.head;
 
@@ -254,6 +292,8 @@ int evwork_pool_stats(struct evwork_pool *pool, struct evwork_pool_stats *ret_st
 
 	if (!pool || !ret_stats)
 		return -EINVAL;
+	if (pool->inherited)
+		return -ESHUTDOWN;
 	stage_flush_here();
 	memset(&stats, 0, sizeof(stats));
 	sys_lock(&pool->mutex);

@@ -3,6 +3,7 @@
 #define RUN_POOL_H
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "base/list.h"
 #include "run/lane.h"
 #include "run/mailbox.h"
@@ -86,6 +87,10 @@ struct evwork_pool {
 	/* enum evwork_close_mode, 0 while open. Sequentially consistent where staging is
 	 * looked at beside it, see stage.c. */
 	atomic_int closing;
+	/* This is the child of a fork and the pool the parent's: no lock of it or its
+	 * workers and lanes may be taken. Such a pool also counts as closing. */
+	bool inherited;
+	struct fork_entry fork_entry;
 	char pad_fixed[64];
 
 	sys_mutex mutex;                /* covers all below up to the atomics */
@@ -164,6 +169,8 @@ unsigned worker_withdraw_locked(struct worker *worker, unsigned most,
 
 /* The worker that the calling thread is, or NULL. */
 struct worker *worker_here(void);
+/* In the child of a fork: the calling thread is no worker of the pool any more. */
+void worker_forget_here(const struct evwork_pool *pool);
 
 /* Under the pool's lock. */
 

@@ -154,6 +154,16 @@ void stage_flush_counts(struct evwork_loop *loop)
 	pool_leave(pool, delivered);
 }
 
+void stage_forget(struct evwork_loop *loop)
+{
+	loop->stage.count = 0;
+	loop->stage.delivered = 0;
+	loop->stage.lane = NULL;
+	loop->stage.delivering = NULL;
+	if (stage_turning == loop)
+		stage_turning = NULL;
+}
+
 struct evwork_lane *stage_delivering(void)
 {
 	return stage_turning ? stage_turning->stage.delivering : NULL;

@@ -23,6 +23,9 @@ struct stage {
 void stage_flush_jobs(struct evwork_loop *loop);
 void stage_flush_counts(struct evwork_loop *loop);
 
+/* In the child of a fork: what the stage holds is the parent's. */
+void stage_forget(struct evwork_loop *loop);
+
 /* The lane whose job's done is running on this thread, or NULL. */
 struct evwork_lane *stage_delivering(void);
 

@@ -76,8 +76,12 @@ static inline enum outcome stage_outcome(int status)
 static inline void stage_delivered(struct evwork_loop *loop, struct evwork_lane *lane, int status)
 {
 	struct stage *stage = &loop->stage;
-	struct evwork_pool *pool = lane->pool;
+	struct evwork_pool *pool;
 
+	/* done forked and this is the child: the lane may be gone. */
+	if (!stage->delivering)
+		return;
+	pool = lane->pool;
 	stage->delivering = NULL;
 	if (lane->dead) {
 		lane_destroy(lane);

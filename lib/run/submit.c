@@ -235,6 +235,8 @@ static int prepare(struct admission *admission, struct evwork_loop *loop, struct
 	admission->loop = loop;
 	admission->job = job;
 	admission->ctx = ctx_is_background(job->ctx) ? NULL : job->ctx;
+	if (admission->ctx && ctx_is_inherited(admission->ctx))
+		return -ESHUTDOWN;
 	return 0;
 }
 
@@ -251,7 +253,7 @@ int evwork_submit(struct evwork_loop *loop, struct evwork_job *job)
 	if (rc)
 		return rc;
 	if (job_phase_of(job_state(job)) != JOB_IDLE)
-		return -EBUSY;
+		return admission.lane->pool->inherited ? -ESHUTDOWN : -EBUSY;
 	/* First what was submitted before. */
 	stage_flush_here();
 	return admit(&admission);
@@ -337,6 +339,8 @@ int evwork_submit_wait(struct evwork_loop *loop, struct evwork_job *job)
 
 	if (rc)
 		return rc;
+	if (admission.lane->pool->inherited)
+		return -ESHUTDOWN;
 	if (loop_any_here() || (worker_here() && worker_here()->pool == admission.lane->pool))
 		return -EDEADLK;
 	if (job_phase_of(job_state(job)) != JOB_IDLE)

@@ -47,7 +47,7 @@ static uint64_t deliver_inbox(struct evwork_loop *loop, struct budget *budget)
 {
 	uint64_t delivered = 0;
 
-	while (loop->inbox && !loop->dead && budget_take(loop, budget)) {
+	while (loop->inbox && !loop->over && budget_take(loop, budget)) {
 		struct evwork_mail *mail = loop->inbox;
 
 		loop->inbox = mail->_next;
@@ -167,11 +167,11 @@ static uint64_t take_turn(struct evwork_loop *loop, struct budget *budget)
 	if (!loop->inbox)
 		loop->inbox = mailbox_take(loop->box);
 	called = deliver_inbox(loop, budget);
-	if (!loop->dead && loop->close_asked && !loop->close_begun)
+	if (!loop->over && loop->close_asked && !loop->close_begun)
 		waiters_begin_close(loop);
-	if (!loop->dead)
+	if (!loop->over)
 		waiters_call(loop, budget, &called);
-	if (!loop->dead && loop->close_begun && !loop->closed_called)
+	if (!loop->over && loop->close_begun && !loop->closed_called)
 		finish_close(loop);
 	stage_end_turn(loop, outer);
 	if (called) {
@@ -210,9 +210,13 @@ static void turn(struct evwork_loop *loop)
 	do {
 		called = take_turn(loop, &budget) != 0;
 		any = any || called;
-	} while (!loop->dead && budget.callbacks > 0 && more_comes(loop, called));
+	} while (!loop->over && budget.callbacks > 0 && more_comes(loop, called));
 	if (loop->dead) {
 		loop_destroy(loop);
+		return;
+	}
+	if (loop->over) {
+		loop->running = false;
 		return;
 	}
 	/* For EVLOOP_ONCE, which does not count the loop's own events. */
@@ -220,6 +224,18 @@ static void turn(struct evwork_loop *loop)
 		event_active(&loop->progress_event, EV_TIMEOUT, 0);
 	loop->running = false;
 	end_turn(loop, any);
+}
+
+/*
+ * The base of the loop runs in the child of a fork. What the descriptors say is meant
+ * for the parent, which reads them.
+ */
+static bool leave_to_parent(struct evwork_loop *loop)
+{
+	if (!loop->inherited)
+		return false;
+	loop_leave_base(loop);
+	return true;
 }
 
 /*
@@ -235,6 +251,8 @@ void turn_on_notify(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (leave_to_parent(loop))
+		return;
 	loop->token = true;
 	count_up(&loop->wakeups, 1);
 	if (loop->tick_event.ev_evcallback.evcb_flags & EVLIST_ACTIVE)
@@ -248,6 +266,8 @@ void turn_on_hold(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (leave_to_parent(loop))
+		return;
 	mailbox_clear_hold(loop->box);
 	if (!loop->token && !mailbox_empty(loop->box)) {
 		mailbox_remind(loop->box);
@@ -261,6 +281,8 @@ void turn_on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (leave_to_parent(loop))
+		return;
 	loop_reset_tick(loop);
 	turn(loop);
 }

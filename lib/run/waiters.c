@@ -125,12 +125,12 @@ static void fire_timers(struct evwork_loop *loop, struct budget *budget, uint64_
 
 	loop->timers_due = false;
 	loop->firing = true;
-	while (!loop->dead && fire_one(loop, now, budget, called))
+	while (!loop->over && fire_one(loop, now, budget, called))
 		;
-	if (!loop->dead)
+	if (!loop->over)
 		ring_alarms(loop, now);
 	loop->firing = false;
-	if (!loop->dead && !loop->clock)
+	if (!loop->over && !loop->clock)
 		loop_arm_tick(loop);
 }
 
@@ -155,11 +155,11 @@ static void end_waiters(struct evwork_loop *loop, struct budget *budget, uint64_
 	do
 		any = timer_is_next(loop) ? fire_one(loop, EVWORK_NEVER, budget, called) :
 			call_one(loop, budget, called);
-	while (any && !loop->dead);
-	if (!loop->dead)
+	while (any && !loop->over);
+	if (!loop->over)
 		ring_alarms(loop, clock_now(loop->clock));
 	loop->firing = false;
-	if (!loop->dead)
+	if (!loop->over)
 		loop_arm_tick(loop);
 }
 
@@ -169,9 +169,9 @@ void waiters_call(struct evwork_loop *loop, struct budget *budget, uint64_t *cal
 		end_waiters(loop, budget, called);
 		return;
 	}
-	while (!loop->dead && call_one(loop, budget, called))
+	while (!loop->over && call_one(loop, budget, called))
 		;
-	if (!loop->dead && loop->timers_due)
+	if (!loop->over && loop->timers_due)
 		fire_timers(loop, budget, called);
 }
 

@@ -40,6 +40,8 @@ int evwork_ctx_after(struct evwork_ctx *ctx, struct evwork_loop *loop,
 
 	if (!watch || !watch->fn || !loop)
 		return -EINVAL;
+	if (loop->inherited || (in_tree && ctx_is_inherited(ctx)))
+		return -ESHUTDOWN;
 	if (!in_tree)
 		ctx = NULL;
 	evwork_ctx_err(ctx);
@@ -95,6 +97,8 @@ int evwork_ctx_stop(struct evwork_watch *watch)
 	loop = __atomic_load_n(&watch->_loop, __ATOMIC_RELAXED);
 	if (!loop)
 		return 0;
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	sys_lock(&loop->mutex);
 	if (watch->_state == WATCH_IDLE ||
 	    __atomic_load_n(&watch->_loop, __ATOMIC_RELAXED) != loop) {

@@ -28,6 +28,12 @@ struct worker *worker_here(void)
 	return here;
 }
 
+void worker_forget_here(const struct evwork_pool *pool)
+{
+	if (here && here->pool == pool)
+		here = NULL;
+}
+
 /* The first of the jobs set aside, which is running from now on; NULL if there is
  * none. */
 static struct evwork_job *next_local(struct worker *worker)
