@@ -8,6 +8,7 @@
  */
 
 #include <evwork/clock.h>
+#include <evwork/crash.h>
 #include <evwork/ctx.h>
 #include <evwork/group.h>
 #include <evwork/guard.h>

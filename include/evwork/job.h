@@ -69,8 +69,11 @@ struct evwork_job {
 	struct evwork_lane *_lane;
 	uint32_t _state;
 	uint32_t _slot;
-	uint32_t _seq;
-	uint32_t _padding;
+	/* Until it runs, its number in the order of submission; after a panic the text. */
+	union {
+		uint32_t _seq;
+		char *_text;
+	} _late;
 	/* Who may stop it and how long it may take; NULL is the background. */
 	struct evwork_ctx *ctx;
 	/* Which class of work it is; NULL is the default lane of the loop's pool. */

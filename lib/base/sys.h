@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -141,6 +142,12 @@ int sys_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(v
 void sys_thread_name(const char *name);
 size_t sys_stack_min(void);
 static inline void sys_yield(void) { sched_yield(); }
+
+/* A place to come back to from any depth of calls on the same thread. The signal mask
+ * is not part of it, so setting one is no system call. */
+typedef sigjmp_buf sys_jump;
+#define sys_jump_set(jump) sigsetjmp(jump, 0)
+#define sys_jump_back(jump) siglongjmp(jump, 1)
 
 /* One pause of a spinning thread. */
 static inline void sys_relax(void)

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "run/crash.h"
 #include "run/ctx.h"
 #include "run/loop.h"
 #include "run/stage_fast.h"
@@ -150,13 +151,9 @@ static void set_detachable(struct worker *worker, struct evwork_job *job)
 
 static int run_detachable(struct worker *worker, struct evwork_job *job)
 {
-	int status;
-
 	set_detachable(worker, job);
 	begin_detachable(job);
-	status = job->run(job);
-	set_detachable(worker, NULL);
-	return status;
+	return job_call(worker, job);
 }
 
 /* Notes what the job is called, while it surely exists. */
@@ -179,10 +176,17 @@ bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state)
 			job->_ledger->started_ns = clock_now(job->_lane->pool->clock);
 		if (state & JOB_DESCRIBED)
 			set_label(worker, job);
-		status = state & JOB_DROP ? run_detachable(worker, job) : job->run(job);
-		if (state & JOB_DESCRIBED)
-			set_label(worker, NULL);
+		status = state & JOB_DROP ? run_detachable(worker, job) : job_call(worker, job);
 	}
+	return job_finish(worker, job, state, status, ran);
+}
+
+bool job_finish(struct worker *worker, struct evwork_job *job, uint32_t state, int status, bool ran)
+{
+	if (ran && (state & JOB_DESCRIBED))
+		set_label(worker, NULL);
+	if (ran && (state & JOB_DROP))
+		set_detachable(worker, NULL);
 	if (state & JOB_LEDGER)
 		ledger_end(job->_ledger, status, ran);
 	if (!(state & JOB_DROP)) {
@@ -378,11 +382,15 @@ static void drop(struct evwork_loop *loop, struct evwork_job *job)
 {
 	uint32_t state = job_state(job);
 
+	/* The job may be gone when drop returns. */
+	char *text = state & JOB_PANICKED ? crash_text(job) : NULL;
+
 	if (state & JOB_CTX)
 		evwork_ctx_unref(job->ctx);
-	job_set_state(job, JOB_IDLE | (state & (JOB_RAN | JOB_LEFT | JOB_DETACH)));
+	job_set_state(job, JOB_IDLE | (state & (JOB_RAN | JOB_LEFT | JOB_DETACH | JOB_PANICKED)));
 	loop_leave(loop, (state & JOB_OWN) != 0);
 	job->drop(job);
+	crash_free_text(text);
 }
 
 /* The first of the two deliveries of an abandoned job, or, if work has returned
@@ -404,23 +412,15 @@ static void deliver_abandoned(struct evwork_loop *loop, struct evwork_job *job)
 		drop(loop, job);
 }
 
-void job_deliver(struct evwork_loop *loop, struct evwork_job *job)
+static inline void deliver_ended(struct evwork_loop *loop, struct evwork_job *job, uint32_t state)
 {
-	uint32_t state = job_state(job);
 	struct evwork_lane *lane = job->_lane;
 	int status = job->_mail._status;
 	evwork_done_fn done = job->done;
 
-	if (job_phase_of(state) == JOB_ABANDONED) {
-		if (state & JOB_TOLD)
-			drop(loop, job);
-		else
-			deliver_abandoned(loop, job);
-		return;
-	}
 	if (state & JOB_CTX)
 		evwork_ctx_unref(job->ctx);
-	job_set_state(job, JOB_IDLE | (state & (JOB_RAN | JOB_DETACH)));
+	job_set_state(job, JOB_IDLE | (state & (JOB_RAN | JOB_DETACH | JOB_PANICKED)));
 	if (state & JOB_OWN)
 		count_up(&loop->own, (uint64_t)-1);
 	else
@@ -429,4 +429,32 @@ void job_deliver(struct evwork_loop *loop, struct evwork_job *job)
 	if (done)
 		done(job, status);
 	stage_delivered(loop, lane, status);
+}
+
+/* What is rare. */
+static void deliver_special(struct evwork_loop *loop, struct evwork_job *job, uint32_t state)
+{
+	char *text;
+
+	if (job_phase_of(state) == JOB_ABANDONED) {
+		if (state & JOB_TOLD)
+			drop(loop, job);
+		else
+			deliver_abandoned(loop, job);
+		return;
+	}
+	/* The job may be gone when done returns. */
+	text = crash_text(job);
+	deliver_ended(loop, job, state);
+	crash_free_text(text);
+}
+
+void job_deliver(struct evwork_loop *loop, struct evwork_job *job)
+{
+	uint32_t state = job_state(job);
+
+	if (job_phase_of(state) == JOB_ABANDONED || (state & JOB_PANICKED))
+		deliver_special(loop, job, state);
+	else
+		deliver_ended(loop, job, state);
 }

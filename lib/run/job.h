@@ -51,6 +51,7 @@ enum job_phase {
 #define JOB_STAGED     0x4000u   /* queued, but still on the loop's stage */
 #define JOB_DROP       0x8000u   /* has a drop function: may ever be abandoned */
 #define JOB_DESCRIBED  0x10000u  /* its lane knows a name for it */
+#define JOB_PANICKED   0x20000u  /* has the text of a panic */
 
 static inline uint32_t job_state(const struct evwork_job *job)
 {
@@ -96,6 +97,24 @@ void job_mark_ran(struct evwork_job *job);
  * the job: true if it is to be posted.
  */
 bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state);
+/* [worker] The end of a special job, the same. */
+bool job_finish(struct worker *worker, struct evwork_job *job, uint32_t state, int status, bool ran);
+
+/* [worker] Calls the deferred functions of the current job, see crash.c. */
+void crash_call_deferred(struct worker *worker);
+
+/* [worker] Calls work. Does not come back if that panics or ends its thread. */
+static inline int job_call(struct worker *worker, struct evwork_job *job)
+{
+	int status;
+
+	worker->current = job;
+	status = job->run(job);
+	if (__builtin_expect(worker->deferred != NULL, 0))
+		crash_call_deferred(worker);
+	worker->current = NULL;
+	return status;
+}
 
 /* [worker] Ends a job whose work ran and which nothing else can end. A cancel that
  * comes in between changes nothing that matters. */

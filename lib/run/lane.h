@@ -43,7 +43,7 @@ struct evwork_lane {
 	/* Covered by the pool's lock. */
 	struct evwork_lane *next, *prev;      /* highest priority first */
 	struct ring ring;
-	uint32_t *started;            /* _seq of the last jobs started, see sched.c */
+	uint32_t *started;            /* numbers of the last jobs started, see sched.c */
 	uint64_t starts;              /* how many were noted there */
 	uint32_t passed;              /* starts that count for the first job's ageing */
 	unsigned running;             /* counted for capped lanes only */

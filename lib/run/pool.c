@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "run/crash.h"
 #include "run/loop.h"
 #include "run/stage.h"
 
@@ -78,13 +79,42 @@ static void fini_locks(struct evwork_pool *pool)
 	sys_mutex_fini(&pool->mutex);
 }
 
+static void fini_worker(struct worker *worker)
+{
+	crash_free_text(worker->text);
+	sys_parker_fini(&worker->parker);
+	sys_mutex_fini(&worker->mutex);
+}
+
 static void fini_workers(struct evwork_pool *pool, int count)
 {
 	while (count-- > 0) {
-		sys_parker_fini(&pool->workers[count].parker);
-		sys_mutex_fini(&pool->workers[count].mutex);
+		fini_worker(&pool->workers[count]);
 	}
 	sys_free(pool->workers);
+}
+
+static int init_worker(struct worker *worker)
+{
+	int rc = sys_mutex_init(&worker->mutex);
+
+	if (rc)
+		return rc;
+	rc = sys_parker_init(&worker->parker);
+	if (rc)
+		goto fini_mutex;
+	worker->text = crash_new_text();
+	if (!worker->text) {
+		rc = -ENOMEM;
+		goto fini_parker;
+	}
+	return 0;
+
+fini_parker:
+	sys_parker_fini(&worker->parker);
+fini_mutex:
+	sys_mutex_fini(&worker->mutex);
+	return rc;
 }
 
 static int init_workers(struct evwork_pool *pool)
@@ -99,14 +129,9 @@ static int init_workers(struct evwork_pool *pool)
 
 		worker->pool = pool;
 		worker->index = i;
-		rc = sys_mutex_init(&worker->mutex);
+		rc = init_worker(worker);
 		if (rc)
 			break;
-		rc = sys_parker_init(&worker->parker);
-		if (rc) {
-			sys_mutex_fini(&worker->mutex);
-			break;
-		}
 	}
 	if (rc)
 		fini_workers(pool, i);

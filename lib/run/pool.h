@@ -19,6 +19,8 @@
 /* The most submits that one turn of a loop collects, see stage.c. */
 #define STAGE_MAX 128
 
+struct evwork_defer;
+
 /*
  * A worker. Lock order: a tree's lock, a loop's, the pool's, a worker's or a clock's.
  *
@@ -56,6 +58,9 @@ struct worker {
 
 	/* The worker's own. */
 	struct evwork_job *current;     /* whose work runs */
+	struct evwork_defer *deferred;  /* what current has registered, the last first */
+	char *text;                     /* for the next panic; NULL: there was no memory */
+	bool panicked;                  /* current, with that text */
 	unsigned tokens;                /* got from the parker */
 	bool over;                      /* it will take no more jobs */
 	struct mailbox *owed;           /* the loop it owes a wake-up */
@@ -63,6 +68,7 @@ struct worker {
 	uint32_t batch;                 /* jobs of the last take */
 	int64_t taken_at;               /* when that was; written under the pool's lock */
 	int64_t run_ns;                 /* a job's time, averaged over takes */
+	sys_jump back;                  /* where a panic of current goes on */
 	char pad[64];
 };
 
@@ -220,7 +226,7 @@ static inline int sched_reserve_locked(struct evwork_lane *lane)
 /* Queues a job; sched_reserve_locked has made room for it. */
 static inline void sched_queue_locked(struct evwork_lane *lane, struct evwork_job *job)
 {
-	job->_seq = lane->pool->seq++;
+	job->_late._seq = lane->pool->seq++;
 	ring_push(&lane->ring, job);
 	/* The latest of all has not been passed by anyone. */
 	if (lane->ring.count == 1)

@@ -57,7 +57,7 @@ void sched_first_changed_locked(struct evwork_lane *lane)
 	for (above = lane->pool->lanes.head; above; above = above->next) {
 		if (above->priority <= lane->priority)
 			break;
-		lane->passed += starts_after(above, first->_seq);
+		lane->passed += starts_after(above, first->_late._seq);
 	}
 }
 
@@ -66,12 +66,12 @@ static void note_start(struct evwork_lane *lane, const struct evwork_job *job)
 {
 	struct evwork_lane *below;
 
-	lane->started[lane->starts++ % lane->pool->started_size] = job->_seq;
+	lane->started[lane->starts++ % lane->pool->started_size] = job->_late._seq;
 	for (below = lane->next; below; below = below->next) {
 		const struct evwork_job *first = ring_first(&below->ring);
 
 		if (first && below->priority < lane->priority &&
-		    (int32_t)(job->_seq - first->_seq) > 0)
+		    (int32_t)(job->_late._seq - first->_late._seq) > 0)
 			below->passed++;
 	}
 }
@@ -146,7 +146,7 @@ bool sched_ready_locked(struct evwork_pool *pool, int64_t now)
 
 static bool earlier(const struct evwork_lane *a, const struct evwork_lane *b)
 {
-	return (int32_t)(ring_first(&a->ring)->_seq - ring_first(&b->ring)->_seq) < 0;
+	return (int32_t)(ring_first(&a->ring)->_late._seq - ring_first(&b->ring)->_late._seq) < 0;
 }
 
 static bool overdue(const struct evwork_lane *lane)
@@ -220,7 +220,7 @@ unsigned sched_take_locked(struct worker *worker, int64_t now)
 	}
 	worker->lane = lane;
 	worker->noted = !sched_single_lane(pool);
-	worker->last_seq = worker->local[size - 1]->_seq;
+	worker->last_seq = worker->local[size - 1]->_late._seq;
 	if (worker->noted) {
 		for (i = 0; i < size; i++)
 			note_start(lane, worker->local[i]);
@@ -267,7 +267,7 @@ static bool is_among(uint32_t seq, struct evwork_job *const jobs[], unsigned cou
 	unsigned i;
 
 	for (i = 0; i < count; i++)
-		if (jobs[i]->_seq == seq)
+		if (jobs[i]->_late._seq == seq)
 			return true;
 	return false;
 }
@@ -340,7 +340,7 @@ unsigned sched_steal_locked(struct worker *thief, int64_t taken_before)
 			continue;
 		thief->lane = victim->lane;
 		thief->noted = victim->noted;
-		thief->last_seq = thief->local[count - 1]->_seq;
+		thief->last_seq = thief->local[count - 1]->_late._seq;
 		set_aside_locked(thief, count);
 		pool->steals++;
 		return count;

@@ -18,6 +18,7 @@
 
 #include <stdio.h>
 
+#include "run/crash.h"
 #include "run/job.h"
 #include "run/loop.h"
 
@@ -300,24 +301,40 @@ static struct evwork_job *take(struct worker *worker)
 	return job;
 }
 
-static void work(struct worker *worker)
+/* Takes and runs jobs, to the end. Not part of work, where the compiler must not keep
+ * anything in registers. */
+static __attribute__((noinline)) void run_jobs(struct worker *worker)
 {
-	struct evwork_job *job, *next;
+	struct evwork_job *job = next_local(worker), *next;
 
-	for (job = take(worker); job; job = next ? next : take(worker)) {
+	for (job = job ? job : take(worker); job; job = next ? next : take(worker)) {
 		uint32_t state = job_state(job);
 		bool ended = true;
 
-		worker->current = job;
 		if (state & JOB_SPECIAL)
 			ended = job_execute(worker, job, state);
 		else
-			job_end(job, state, job->run(job));
-		worker->current = NULL;
+			job_end(job, state, job_call(worker, job));
 		next = next_local(worker);
 		if (ended)
 			post(worker, job, backlog(worker) + (next != NULL));
 	}
+}
+
+/* The current job has panicked. What is set aside goes on after it. */
+static void end_panicked(struct worker *worker)
+{
+	struct evwork_job *job = worker->current;
+
+	if (crash_end_job(worker))
+		post(worker, job, backlog(worker));
+}
+
+static void work(struct worker *worker)
+{
+	if (sys_jump_set(worker->back) != 0)
+		end_panicked(worker);
+	run_jobs(worker);
 }
 
 static int run_start_hook(struct worker *worker)
