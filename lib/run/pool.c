@@ -254,8 +254,11 @@ static void poke(struct clock_user *user)
 static void free_inherited(struct evwork_pool *pool)
 {
 	struct evwork_lane *lane, *next;
+	int i;
 
 	fork_leave(&pool->fork_entry);
+	for (i = 0; i < pool->threads; i++)
+		crash_free_text(pool->workers[i].text);
 	for (lane = pool->lanes.head; lane; lane = next) {
 		next = lane->next;
 		lane_release(lane);
