@@ -6,6 +6,8 @@
  * - most count the primes below a number, which is real work of very different
  *   sizes, and succeed;
  * - some were given a number that makes no sense, and fail;
+ * - some find, deep in their calls, that they cannot go on, and panic. That ends
+ *   the job and nothing else; what it had opened is closed all the same;
  * - some would count for ever. Each job has a time limit in its context only if
  *   it is one of these, so that the seed alone decides what happens to which
  *   job, on fast machines and on slow ones;
@@ -25,6 +27,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,10 +42,12 @@
 #define COST_MIN 20000u          /* about a millisecond of work */
 #define COST_MAX 400000u         /* about fifty */
 #define ENDLESS UINT32_MAX
+#define UNLUCKY (UINT32_MAX - 1) /* panics on the way to it */
 #define POLL_EVERY 256u          /* numbers between two looks at evwork_job_err() */
 
 struct order {
 	struct evwork_job job;
+	struct evwork_defer defer;
 	struct demo *demo;
 	size_t number;
 	uint32_t below;          /* count the primes below it; 0 makes no sense */
@@ -59,6 +64,7 @@ struct demo {
 	struct event *interrupt;
 	struct order *orders;
 	size_t next;             /* the first order that was not submitted */
+	atomic_int open;         /* orders whose work has begun and was not closed */
 	uint64_t on_their_way;
 	int interrupts;
 	bool full;               /* said that jobs are kept back */
@@ -92,6 +98,13 @@ static bool is_prime(uint32_t number)
 	return true;
 }
 
+/* Stands for a mistake that is found far from where it could be returned. */
+static void number_check(struct evwork_job *job, uint32_t number, uint32_t below)
+{
+	if (below == UNLUCKY && number > COST_MIN)
+		evwork_panic(job, "no abacus is wide enough for %" PRIu32, number);
+}
+
 static int primes_count(struct evwork_job *job, uint32_t below, uint32_t *ret_primes)
 {
 	uint32_t primes = 0;
@@ -103,10 +116,20 @@ static int primes_count(struct evwork_job *job, uint32_t below, uint32_t *ret_pr
 			if (rc)
 				return rc;
 		}
+		number_check(job, number, below);
 		primes += is_prime(number);
 	}
 	*ret_primes = primes;
 	return 0;
+}
+
+/* However work ends. Here it only counts; it would close files, or give back locks. */
+static void order_close(void *arg)
+{
+	struct order *order = arg;
+
+	order->ended_ns = evwork_clock_now(NULL);
+	atomic_fetch_sub(&order->demo->open, 1);
 }
 
 static int order_run(struct evwork_job *job)
@@ -116,12 +139,13 @@ static int order_run(struct evwork_job *job)
 
 	order->worker = worker_number;
 	order->started_ns = evwork_clock_now(NULL);
+	atomic_fetch_add(&order->demo->open, 1);
+	rc = evwork_defer(job, &order->defer, order_close, order);
+	if (rc)
+		return rc;
 	if (order->below == 0)
-		rc = -EDOM;
-	else
-		rc = primes_count(job, order->below, &order->primes);
-	order->ended_ns = evwork_clock_now(NULL);
-	return rc;
+		return -EDOM;
+	return primes_count(job, order->below, &order->primes);
 }
 
 /* ---- on the loop ---- */
@@ -154,7 +178,10 @@ static void order_tell(const struct order *order, int status)
 		say(demo, "job %zu: %s, never started", order->number, evwork_strerror(status));
 		return;
 	}
-	if (status)
+	if (status == -EOWNERDEAD)
+		say(demo, "job %zu: panicked: %s, worker %d lives on", order->number,
+			evwork_job_panic_text(&order->job), order->worker);
+	else if (status)
 		say(demo, "job %zu: %s, worker %d, waited %.1f ms, ran %.1f ms", order->number,
 			status == -EDOM ? "failed: no such range" : evwork_strerror(status),
 			order->worker, ms(order->started_ns - order->submitted_ns),
@@ -267,7 +294,8 @@ static void pool_closed(struct evwork_pool *pool, int status, void *arg)
 	say(demo, "pool closed: %s", status ? evwork_strerror(status) : "all workers have ended");
 	results_print(demo);
 	account_print(&demo->tally, &lane, &workers);
-	demo->adds_up = !rc && !status && account_adds_up(&demo->tally, &lane);
+	demo->adds_up = !rc && !status && account_adds_up(&demo->tally, &lane)
+		&& atomic_load(&demo->open) == 0;
 	(void)puts(demo->adds_up ? "the account adds up" : "the account does NOT add up");
 	(void)event_del(demo->interrupt); /* the last thing that keeps the loop running */
 }
@@ -316,7 +344,7 @@ static uint64_t random_next(uint64_t *state)
 	return value ^ (value >> 31);
 }
 
-/* Of ten jobs about one is endless and two make no sense. */
+/* Of ten jobs about one is endless, one unlucky, and two make no sense. */
 static int orders_make(struct demo *demo)
 {
 	uint64_t state = demo->arguments.seed;
@@ -333,7 +361,9 @@ static int orders_make(struct demo *demo)
 		order->number = i;
 		if (kind == 0)
 			order->below = ENDLESS;
-		else if (kind > 2)
+		else if (kind == 1)
+			order->below = UNLUCKY;
+		else if (kind > 3)
 			order->below = COST_MIN + (uint32_t)cost;
 	}
 	return 0;

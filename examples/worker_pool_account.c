@@ -23,6 +23,9 @@ void tally_add(struct tally *tally, int status)
 	case -ECANCELED:
 		tally->cancelled++;
 		break;
+	case -EOWNERDEAD:
+		tally->crashed++;
+		break;
 	default:
 		tally->failed++;
 		break;
@@ -43,7 +46,8 @@ static bool lane_adds_up(const struct evwork_lane_stats *lane)
 
 static bool tally_adds_up(const struct tally *tally)
 {
-	return tally->accepted == tally->ok + tally->failed + tally->expired + tally->cancelled;
+	return tally->accepted == tally->ok + tally->failed + tally->expired +
+		tally->cancelled + tally->crashed;
 }
 
 bool account_adds_up(const struct tally *tally, const struct evwork_lane_stats *lane)
@@ -56,15 +60,16 @@ bool account_adds_up(const struct tally *tally, const struct evwork_lane_stats *
 		&& tally->ok == lane->ok
 		&& tally->failed == lane->failed
 		&& tally->expired == lane->expired
-		&& tally->cancelled == lane->cancelled;
+		&& tally->cancelled == lane->cancelled
+		&& tally->crashed == lane->crashed;
 }
 
 void account_print(const struct tally *tally, const struct evwork_lane_stats *lane,
 	const struct evwork_pool_stats *pool)
 {
 	(void)printf("accepted  %" PRIu64 " = %" PRIu64 " ok + %" PRIu64 " failed + %" PRIu64
-		" expired + %" PRIu64 " cancelled\n", tally->accepted,
-		tally->ok, tally->failed, tally->expired, tally->cancelled);
+		" expired + %" PRIu64 " cancelled + %" PRIu64 " crashed\n", tally->accepted,
+		tally->ok, tally->failed, tally->expired, tally->cancelled, tally->crashed);
 	(void)printf("lane      %" PRIu64 " submitted = %" PRIu64 " accepted + %" PRIu64
 		" refused; %" PRIu64 " queued at the peak\n",
 		lane->submitted, lane->accepted, lane->refused, lane->queue_peak);

@@ -14,7 +14,7 @@ struct tally {
 	uint64_t full;           /* submit said -EAGAIN */
 	uint64_t late;           /* submit said the time was over already */
 	uint64_t accepted;
-	uint64_t ok, failed, expired, cancelled;
+	uint64_t ok, failed, expired, cancelled, crashed;
 };
 
 /* A job was done with this status. */

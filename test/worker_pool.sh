@@ -68,9 +68,12 @@ check "a small run adds up" small
 everything() {
 	run -w 4 -t 20
 	sound && [ "$(value accepted ok)" -gt 0 ] && [ "$(value accepted failed)" -gt 0 ] &&
-		[ "$(value accepted expired)" -gt 0 ] && [ "$(value accepted cancelled)" -eq 0 ]
+		[ "$(value accepted expired)" -gt 0 ] && [ "$(value accepted cancelled)" -eq 0 ] &&
+		[ "$(value accepted crashed)" -gt 0 ] &&
+		[ "$(grep -c 'panicked: no abacus is wide enough for' out)" -eq \
+			"$(value accepted crashed)" ]
 }
-check "jobs succeed, fail and expire" everything
+check "jobs succeed, fail, expire and panic" everything
 
 lines() {
 	run -w 2 -q 3 -n 30 -t 20
