@@ -842,6 +842,38 @@ static void scenario_close(struct run *run)
 	run_until(run, &run->watches_called, run->watches_set);
 }
 
+/* Members of a group. */
+static struct support_member in_group[20];
+
+/* A group whose members run, wait in it, and fail; what was accepted ends once, and the
+ * join, which needs nothing, comes. */
+static void scenario_group(struct run *run)
+{
+	struct evwork_group_options options = { .limit = 3, .policy = EVWORK_COLLECT };
+	struct support_join join = { .frees = true };
+	struct evwork_group *group;
+	int i, accepted = 0, dones = 0;
+
+	if (!open_world(run, 2))
+		return;
+	if (!STEP(run, MEMORY | LOCK, evwork_group_new(run->loop, &options, &group)))
+		return;
+	for (i = 0; i < (int)LENGTH(in_group); i++) {
+		support_member_init(&in_group[i], i % 7 == 5 ? 4711 : 0);
+		accepted += STEP(run, MEMORY | LIBEVENT,
+			evwork_group_go(group, &in_group[i].member));
+	}
+	STEP(run, NOTHING, evwork_group_join(group, support_join_fn, &join));
+	run_until(run, &join.calls, 1);
+	for (i = 0; i < (int)LENGTH(in_group); i++) {
+		dones += in_group[i].dones;
+		run_assert(run, in_group[i].dones == atomic_load(&in_group[i].runs),
+			"a member had %d dones", in_group[i].dones);
+	}
+	run_assert(run, dones == accepted && join.free_rc == 0, "%d dones of %d members", dones,
+		accepted);
+}
+
 struct scenario {
 	const char *name;
 	void (*play)(struct run *run);
@@ -858,6 +890,7 @@ static const struct scenario scenarios[] = {
 	{ "unbounded lane", scenario_unbounded },
 	{ "waiting", scenario_waiting },
 	{ "close", scenario_close },
+	{ "group", scenario_group },
 };
 
 /* Judging. */

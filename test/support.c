@@ -516,3 +516,54 @@ void support_post_fn(void *arg)
 	if (record->on)
 		record->on(record);
 }
+
+static int member_run(struct evwork_job *job)
+{
+	struct support_member *record = EVWORK_CONTAINER(job, struct support_member, member.job);
+
+	atomic_fetch_add(&record->runs, 1);
+	if (record->gate)
+		gate_pass(record->gate);
+	if (record->on_run)
+		record->on_run(record);
+	record->member.result = record->value;
+	record->seen = evwork_job_err(job);
+	return record->obeys && record->seen ? record->seen : record->result;
+}
+
+static void member_done(struct evwork_member *member, int status)
+{
+	struct support_member *record = EVWORK_CONTAINER(member, struct support_member, member);
+
+	record->dones++;
+	record->status = status;
+	record->ran = evwork_job_ran(&member->job);
+	record->index = member->index;
+	record->order = next_order();
+	record->done_thread = pthread_self();
+	if (record->on_done)
+		record->on_done(record);
+}
+
+void support_member_init(struct support_member *member, int result)
+{
+	memset(member, 0, sizeof(*member));
+	evwork_member_init(&member->member, member_run, member_done);
+	member->result = result;
+	member->status = 1;
+}
+
+void support_join_fn(struct evwork_group *group, int status, void *arg)
+{
+	struct support_join *record = arg;
+
+	record->calls++;
+	record->status = status;
+	record->order = next_order();
+	record->cause = evwork_ctx_cause(evwork_group_ctx(group));
+	record->thread = pthread_self();
+	if (record->on)
+		record->on(record, group);
+	if (record->frees)
+		record->free_rc = evwork_group_free(group);
+}

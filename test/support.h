@@ -158,4 +158,37 @@ void support_post_init(struct support_post *post);
 /* For evwork_post, with the struct as arg. */
 void support_post_fn(void *arg);
 
+/* A member of a group that records what happens to it; orders come from
+ * probe_done_counter. */
+struct support_member {
+	struct evwork_member member;
+	int result;              /* what run returns */
+	void *value;             /* what it leaves as its result */
+	struct gate *gate;       /* in which it waits, may be NULL */
+	bool obeys;              /* it returns the error of its context, if there is one */
+	atomic_int runs;         /* how often run was called */
+	int dones;               /* how often done was called */
+	int status, ran, order;
+	size_t index;
+	int seen;                /* evwork_job_err at the end of run */
+	pthread_t done_thread;
+	void (*on_run)(struct support_member *member);   /* after the gate, may be NULL */
+	void (*on_done)(struct support_member *member);  /* called last, may be NULL */
+	void *arg;
+};
+void support_member_init(struct support_member *member, int result);
+
+/* The join of a group, recorded. */
+struct support_join {
+	int calls, status, order;
+	int cause;               /* of the group's context, in the callback */
+	pthread_t thread;
+	bool frees;              /* the group, in the callback */
+	int free_rc;
+	void (*on)(struct support_join *join, struct evwork_group *group);
+	void *arg;
+};
+/* For evwork_group_join, with the struct as arg. */
+void support_join_fn(struct evwork_group *group, int status, void *arg);
+
 #endif

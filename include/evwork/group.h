@@ -44,7 +44,8 @@
  * outcome before (S-GRP-15).
  *
  * Nothing of a group outlives its join: it comes after the last member has really
- * ended, those cancelled included, and after their done callbacks (S-GRP-5).
+ * ended, those cancelled included, and after their done callbacks (S-GRP-5); and a pool
+ * that members are in is closed after it (S-DLV-15). A closing loop cancels its groups.
  * Groups may be nested: make the inner one with evwork_group_ctx() of the outer;
  * the outer join waits for the inner group only if a member does (S-GRP-19).
  */
@@ -66,7 +67,7 @@ typedef void (*evwork_member_done_fn)(struct evwork_member *member, int status);
 /*
  * A member: a job and what the group adds to it. Embed it. From go to done it is
  * the library's; then, or without a done when the join comes, it is the caller's
- * again. The group keeps index, status and result.
+ * again: evwork_group_of() says NULL then. The group keeps index, status and result.
  */
 struct evwork_member {
 	/* run is called with this job. You may set `lane`; done, ctx and drop are not
@@ -107,8 +108,8 @@ struct evwork_group_options {
 	void *until_arg;
 	/* For EVWORK_QUORUM: `quorum` successes of `members` (S-FAN-5). */
 	size_t quorum, members;
-	/* For results that were not taken; may be NULL. On the thread that frees the
-	 * group, or on the loop's for that of a member that was left over. */
+	/* For results that were not taken; may be NULL. Called in evwork_group_free(), and
+	 * on the loop's thread for what a member left that failed. */
 	void (*drop)(void *result);
 };
 
@@ -125,16 +126,20 @@ int evwork_group_new(struct evwork_loop *loop, const struct evwork_group_options
 /*
  * evwork_group_go [any], from members and their callbacks too: the member will run,
  * or wait in the group while `limit` members run, oldest first (S-GRP-3). A waiting
- * member whose lane is full when its turn comes waits for the end of another one;
- * if none of the group runs, it ends with -EAGAIN, not run.
- * evwork_group_try_go is the same but for the limit, at which it gives -EAGAIN.
+ * member keeps its lane and pool from being freed; evwork_cancel() of its job is
+ * -ESRCH. If its lane is full when its turn comes, it waits for the end of another one;
+ * if none of the group runs, it ends with -EAGAIN, not run. If its pool closes, it
+ * ends as what is queued there: it runs with EVWORK_DRAIN, else it gets -ECANCELED.
+ * evwork_group_try_go is the same but that it gives -EAGAIN for what would wait.
  * An accepted member has exactly one end; a refused one has no index and is the
  * caller's (after a refusal that overlaps a go of another thread its index may
  * be left unused, with the state EVWORK_MEMBER_NOT_RUN).
- * -EINVAL: group, member or its run is NULL; or the job has drop or a context.
+ * -EINVAL: group, member or its run is NULL; or the job has a context, or drop, or is
+ *	marked with evwork_job_set_detach().
  * -EBUSY: the member is on its way already.
  * -ESHUTDOWN: the join callback has started, or the group was joined when no member
- *	was active (S-GRP-16); or what evwork_submit() says.
+ *	was active (S-GRP-16); or the loop is closing, or the member's pool, see
+ *	evwork_submit(). It comes before the error of a dead context.
  * -ERANGE: EVWORK_QUORUM has all its members.
  * -ECANCELED, -ETIMEDOUT: the group's context is dead (S-GRP-8).
  * -EAGAIN: the limit was set to 0, or what evwork_submit() says. -ENOMEM.
@@ -157,10 +162,13 @@ typedef void (*evwork_join_fn)(struct evwork_group *group, int status, void *arg
  * evwork_group_join [any] has fn called once when all members have ended; fn may be
  * NULL. Members may still be added until then if one was active at this call
  * (S-GRP-16). Without members it comes in a later turn, with status 0, or -ENOENT
- * for EVWORK_ANY and EVWORK_QUORUM (S-GRP-6). When it comes the group's context is
- * dead: its cause is the first error, or -ECANCELED if there was none (S-GRP-9).
+ * for EVWORK_ANY and EVWORK_QUORUM (S-GRP-6), the latter also if fewer succeeded than
+ * it takes and none failed. When it comes the group's context is dead: unless something
+ * else killed it, its cause is the first error, or the crash, or -ECANCELED if there
+ * was none (S-GRP-9).
  * -EINVAL: group is NULL. -EALREADY: joined before, or waited for.
- * -ESHUTDOWN: no member is active, and the loop is closing; the group may be freed.
+ * -ESHUTDOWN: the loop is closing, or gone, and no member was active: there is no join,
+ * and the group may be freed.
  */
 int evwork_group_join(struct evwork_group *group, evwork_join_fn fn, void *arg);
 
@@ -168,8 +176,9 @@ int evwork_group_join(struct evwork_group *group, evwork_join_fn fn, void *arg);
  * evwork_group_wait [wait] joins, if nobody did, and waits for the end; any number of
  * threads may wait. The loop must run meanwhile. Stores the status if ret_status is
  * not NULL (S-GRP-18).
- * -EINVAL: group is NULL. -EDEADLK: on a loop's thread, or on a worker of a pool that
- * members of the group run on (S-GEN-6). -ESHUTDOWN: as evwork_group_join().
+ * -EINVAL: group is NULL. -EDEADLK: on a loop's thread, or on a worker of the pool of
+ * the group's lane, or, if a member named a lane of another pool, on any worker
+ * (S-GEN-6). -ESHUTDOWN: as evwork_group_join().
  */
 int evwork_group_wait(struct evwork_group *group, int *ret_status);
 
@@ -178,8 +187,9 @@ int evwork_group_cancel(struct evwork_group *group, int cause);
 
 /*
  * evwork_group_free [any], from the join callback too, frees the group, and drops
- * results that nobody took. NULL is fine. Until it is joined a group counts among
- * what keeps its loop from being freed.
+ * results that nobody took. NULL is fine. Until its join a group counts among what
+ * keeps its loop from being freed, if that was not closed; after it, neither loop nor
+ * pool is needed for any call.
  * -EBUSY: the join callback has not started, or, on another thread, not returned; or
  * a thread still waits (S-GRP-17).
  */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "run/job.h"
-#include "run/lane.h"
+#include "run/pool.h"
 
 void evwork_member_init(struct evwork_member *member, evwork_run_fn run,
 	evwork_member_done_fn done)
@@ -70,6 +70,7 @@ static int make(struct evwork_group *group, struct evwork_ctx *parent)
 	if (rc)
 		goto no_ctx;
 	rc = evwork_ctx_after(group->ctx, group->loop, &group->watch);
+	group->watched = rc == 0;
 	if (rc == 0)
 		return 0;
 	evwork_ctx_unref(group->ctx);
@@ -95,6 +96,8 @@ int evwork_group_new(struct evwork_loop *loop, const struct evwork_group_options
 	lane = options->lane ? options->lane : loop->lane;
 	if (!lane)
 		return -EINVAL;
+	if (atomic_load(&loop->closing))
+		return -ESHUTDOWN;      /* before -ENOMEM */
 	group = sys_zalloc(sizeof(*group));
 	if (!group)
 		return -ENOMEM;
@@ -116,13 +119,15 @@ int evwork_group_new(struct evwork_loop *loop, const struct evwork_group_options
 /* Whether a member can be told apart from one that is on its way or unfit. */
 static int check_member(const struct evwork_group *group, const struct evwork_member *member)
 {
+	uint32_t state;
+
 	if (!group || !member || !member->job.run)
 		return -EINVAL;
 	/* Of what is on its way these fields are the group's. */
-	if (__atomic_load_n(&member->_group, __ATOMIC_ACQUIRE) ||
-	    job_phase_of(job_state(&member->job)) != JOB_IDLE)
+	state = job_state(&member->job);
+	if (__atomic_load_n(&member->_group, __ATOMIC_ACQUIRE) || job_phase_of(state) != JOB_IDLE)
 		return -EBUSY;
-	if (member->job.drop || member->job.ctx)
+	if (member->job.drop || (state & JOB_DETACH) || member->job.ctx)
 		return -EINVAL;
 	return 0;
 }
@@ -147,27 +152,33 @@ static int grow_locked(struct evwork_group *group)
 	return 0;
 }
 
-/* The checks that need the lock, in the order of S-GEN-4. */
-static int check_locked(struct evwork_group *group, int err, bool try)
+/* Whoever comes when others wait already waits, too: the oldest goes first. */
+static bool must_wait_locked(const struct evwork_group *group)
 {
-	if (group->ending || (group->joined && group->active == 0))
+	return group->limit > 0 &&
+		(group->running >= (size_t)group->limit || group->waiting.head);
+}
+
+/* The checks that need the lock, in the order of S-GEN-4; `entered` is what the loop
+ * said, and err is the context's. */
+static int check_locked(struct evwork_group *group, struct evwork_pool *pool, int entered,
+	int err, bool try)
+{
+	if (entered == -ESHUTDOWN || pool_refuses(pool))
 		return -ESHUTDOWN;
-	if (group->count >= group->most)
+	if (group->count - group->unused >= group->most)
 		return -ERANGE;
 	if (err)
 		return err;
-	if (group->limit == 0 ||
-	    (try && group->limit > 0 && group->running >= (size_t)group->limit))
+	if (group->limit == 0 || (try && must_wait_locked(group)))
 		return -EAGAIN;
-	return grow_locked(group);
+	return entered ? entered : grow_locked(group);
 }
 
-/* True if the member must wait in the group. */
-static bool accept_locked(struct evwork_group *group, struct evwork_member *member)
+/* The member belongs to the group from now on. */
+static void accept_locked(struct evwork_group *group, struct evwork_member *member)
 {
-	struct evwork_lane *lane = member->job.lane ? member->job.lane : group->lane;
 	struct group_record *record = &group->records[group->count];
-	bool wait = group->limit > 0 && group->running >= (size_t)group->limit;
 
 	record->state = EVWORK_MEMBER_ACTIVE;
 	record->status = 0;
@@ -175,13 +186,12 @@ static bool accept_locked(struct evwork_group *group, struct evwork_member *memb
 	member->index = group->count++;
 	member->result = NULL;
 	member->_flags = 0;
+	/* Nor does it remember that its job ran in an earlier use. */
+	job_set_state(&member->job, JOB_IDLE);
 	__atomic_store_n(&member->_group, group, __ATOMIC_RELEASE);
-	if (lane->pool != group->pool)
+	if (group_lane_of(group, member)->pool != group->pool)
 		group->pools = true;
 	group->active++;
-	if (!wait)
-		group->running++;
-	return wait;
 }
 
 /* The pool has refused the member: as if it had never come. */
@@ -191,10 +201,14 @@ static void take_back_locked(struct evwork_group *group, struct evwork_member *m
 	if (member->index == group->count - 1) {
 		group->count--;
 	} else {
+		group->unused++;
 		group->records[member->index].state = EVWORK_MEMBER_NOT_RUN;
 		group->records[member->index].status = rc;
 	}
 	__atomic_store_n(&member->_group, NULL, __ATOMIC_RELEASE);
+	/* Others may have come to wait for its end. */
+	if (group->waiting.head)
+		group_post_ends_locked(group);
 }
 
 /* The member may start at once. *ret_kept: the join has taken over the hold. Once the
@@ -202,62 +216,75 @@ static void take_back_locked(struct evwork_group *group, struct evwork_member *m
 static int go_now(struct evwork_group *group, struct evwork_member *member, bool own,
 	bool *ret_kept)
 {
-	int rc = group_submit(group, member);
+	int rc = group_submit(group, member, false);
 
 	if (rc) {
 		sys_lock(&group->mutex);
 		take_back_locked(group, member, rc);
-		sys_unlock(&group->mutex);
-		/* Others may have come to wait for its end. */
-		group_start_waiting(group);
-		sys_lock(&group->mutex);
 		*ret_kept = group_leave_locked(group, own);
 		sys_unlock(&group->mutex);
 	}
 	return rc;
 }
 
-/* The loop is held by this call, so that it does not close before what the call may
- * have to post; a member that waits takes that hold over. */
-static int go_held(struct evwork_group *group, struct evwork_member *member, bool try,
-	bool own, bool *ret_kept)
+/* Under the lock: the member is refused, or waits, or is to be submitted. */
+static int admit_locked(struct evwork_group *group, struct evwork_member *member, bool own,
+	bool *ret_wait)
 {
-	/* Not under the lock: a deadline that has passed ends jobs. */
-	int err = evwork_ctx_err(group->ctx);
-	bool wait;
-	int rc;
+	int rc = 0;
 
-	sys_lock(&group->mutex);
-	rc = check_locked(group, err, try);
-	if (rc) {
-		sys_unlock(&group->mutex);
+	*ret_wait = must_wait_locked(group);
+	if (*ret_wait)
+		rc = lane_keep(group_lane_of(group, member));
+	if (rc)
 		return rc;
-	}
-	wait = accept_locked(group, member);
-	if (wait) {
-		member->_flags = MEMBER_HOLDS | (own ? MEMBER_OWN : 0u);
+	accept_locked(group, member);
+	if (*ret_wait) {
+		member->_flags = own ? MEMBER_OWN : 0;
 		LIST_APPEND(&group->waiting, member, _next, _prev);
-		*ret_kept = true;
+	} else {
+		group->running++;
 	}
-	sys_unlock(&group->mutex);
-	return wait ? 0 : go_now(group, member, own, ret_kept);
+	return 0;
 }
 
+/*
+ * The call holds the loop, so that it does not close before what the call may have to
+ * post; a member that waits takes that hold over. And it holds the pool, which must be
+ * closed after the join that may follow (S-DLV-15). Both under the lock: only of a group
+ * that has not ended they are surely there.
+ */
 static int go(struct evwork_group *group, struct evwork_member *member, bool try)
 {
-	int rc = check_member(group, member);
-	bool own, kept = false;
+	int rc = check_member(group, member), err, entered;
+	bool own = false, kept = false, wait = false;
 	struct evwork_loop *loop;
+	struct evwork_pool *pool;
 
 	if (rc)
 		return rc;
+	/* Not under the lock: a deadline that has passed ends jobs. */
+	err = evwork_ctx_err(group->ctx);
+	sys_lock(&group->mutex);
+	if (group->sealed || group->ending) {
+		sys_unlock(&group->mutex);
+		return -ESHUTDOWN;
+	}
 	loop = group->loop;
-	rc = loop_enter(loop, &own);
-	if (rc)
-		return rc;
-	rc = go_held(group, member, try, own, &kept);
-	if (!kept)
+	pool = group_lane_of(group, member)->pool;
+	pool_enter(pool, 1);
+	entered = loop_enter(loop, &own);
+	rc = check_locked(group, pool, entered, err, try);
+	if (rc == 0)
+		rc = admit_locked(group, member, own, &wait);
+	sys_unlock(&group->mutex);
+	if (rc == 0 && wait)
+		kept = true;
+	else if (rc == 0)
+		rc = go_now(group, member, own, &kept);
+	if (entered == 0 && !kept)
 		loop_leave(loop, own);
+	pool_leave(pool, 1);
 	return rc;
 }
 
@@ -364,11 +391,6 @@ int evwork_group_winner(struct evwork_group *group, size_t *ret_index)
 
 void group_destroy(struct evwork_group *group)
 {
-	size_t i;
-
-	for (i = 0; group->drop && i < group->count; i++)
-		if (group->records[i].result)
-			group->drop(group->records[i].result);
 	sys_free(group->records);
 	evwork_ctx_unref(group->ctx);
 	sys_cond_fini(&group->over_changed);
@@ -376,23 +398,18 @@ void group_destroy(struct evwork_group *group)
 	sys_free(group);
 }
 
-/* Waits until the callback of the watch, if it runs on the loop now, has left. */
-static void await_watch(struct evwork_group *group)
+static void drop_results(struct evwork_group *group)
 {
-	bool unwatched;
+	size_t i;
 
-	do {
-		sys_lock(&group->mutex);
-		unwatched = group->unwatched;
-		sys_unlock(&group->mutex);
-		if (!unwatched)
-			sys_yield();
-	} while (!unwatched);
+	for (i = 0; group->drop && i < group->count; i++)
+		if (group->records[i].result)
+			group->drop(group->records[i].result);
 }
 
 int evwork_group_free(struct evwork_group *group)
 {
-	bool inside, busy;
+	bool inside, busy, later;
 
 	if (!group)
 		return 0;
@@ -403,10 +420,12 @@ int evwork_group_free(struct evwork_group *group)
 	sys_unlock(&group->mutex);
 	if (busy)
 		return -EBUSY;
-	await_watch(group);
-	if (inside)
-		group->doomed = true;
-	else
+	drop_results(group);
+	sys_lock(&group->mutex);
+	later = inside || (group->lost && group->watched);
+	group->doomed = later;
+	sys_unlock(&group->mutex);
+	if (!later)
 		group_destroy(group);
 	return 0;
 }

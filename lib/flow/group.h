@@ -14,18 +14,24 @@ struct group_record {
 };
 
 /*
- * A group. Members come from any thread and end on the loop's; the group's mutex, a
- * leaf that is never held while a job is submitted or a function of the user runs,
- * covers what both sides need.
+ * A group. Members come from any thread and end on the loop's; the group's mutex,
+ * which comes before a loop's and a pool's and is never held while a job is submitted
+ * or a function of the user runs, covers what both sides need.
  *
  *	open ──join──► joined ──last end──► ending ──callback──► over
+ *	  └─loop closes without members─► lost
  *
- * The group is `joined` while members may still be added (S-GRP-16), and `ending`
- * from the moment on when the join letter finds no member active.
+ * The group is `joined` while members may still be added (S-GRP-16), unless it was
+ * `sealed` by a join without members, and `ending` from the moment on when the join
+ * letter finds no member active.
+ *
+ * The loop is there as long as the group is not `ending`: its watch stays set until
+ * then, or until the loop closes. A group that was not joined by then is lost with its
+ * last member; it has no join, and may be freed.
  */
 struct evwork_group {
 	/* Fixed at creation. */
-	struct evwork_loop *loop;   /* not touched once the group is over */
+	struct evwork_loop *loop;   /* not touched once the group is ending */
 	pthread_t thread;           /* the loop's */
 	struct evwork_lane *lane;
 	enum evwork_group_policy policy;
@@ -36,20 +42,23 @@ struct evwork_group {
 	struct evwork_ctx *ctx;
 
 	/* The loop's thread only. */
-	struct evwork_watch watch;  /* on the context: ends members that wait */
-	bool calling, doomed;       /* the join callback runs; has freed the group */
+	/* On the context, to end members that wait; then on the background, to learn
+	 * that the loop closes. */
+	struct evwork_watch watch;
+	bool calling;               /* the join callback runs */
 
 	sys_mutex mutex;            /* covers all below */
 	sys_cond over_changed;
 	int limit;                  /* below 0: none */
 	size_t active;              /* accepted, and their end not through */
 	size_t running;             /* of these, handed to the pool, or being so */
-	LIST_OF(struct evwork_member) waiting;    /* only while some run */
+	LIST_OF(struct evwork_member) waiting;    /* only while some run, or ends is posted */
 	LIST_OF(struct evwork_member) unstarted;  /* to end without having run */
 	bool ends_posted;
-	struct letter ends;         /* ends the first of them */
+	struct letter ends;         /* ends the first of them, starts those that wait */
 	struct group_record *records;
 	size_t count, capacity;
+	size_t unused;              /* indexes of members that the pool refused after all */
 	struct evwork_pool *pool;   /* where members run */
 	bool pools;                 /* and in others */
 
@@ -62,8 +71,11 @@ struct evwork_group {
 	size_t winner;
 	int death;                  /* error of the context when the last member ended */
 
-	bool joined, ending, over;
-	bool unwatched;             /* the watch is not used any more */
+	bool joined, sealed, ending, over;
+	bool watched;               /* the watch is set, or its callback runs */
+	bool closing;               /* it has told that the loop closes */
+	bool lost;                  /* there will be no join */
+	bool doomed;                /* freed by the user, but the loop's thread is at it */
 	bool join_posted;
 	bool join_held;             /* the join counts among what is on its way to the loop, */
 	bool join_own;              /* and this is how */
@@ -77,9 +89,16 @@ struct evwork_group {
 /* Bits of evwork_member._flags. */
 enum {
 	MEMBER_LENT_LANE = 1,       /* job.lane is the group's, not the user's */
-	MEMBER_HOLDS = 2,           /* waits, and counts as on its way to the loop, */
-	MEMBER_OWN = 4              /* and this is how */
+	/* A member that waits counts as on its way to the loop, and this is how. It also
+	 * keeps its lane and pool. */
+	MEMBER_OWN = 2
 };
+
+static inline struct evwork_lane *group_lane_of(const struct evwork_group *group,
+	const struct evwork_member *member)
+{
+	return member->job.lane ? member->job.lane : group->lane;
+}
 
 void group_destroy(struct evwork_group *group);
 
@@ -87,7 +106,7 @@ void group_destroy(struct evwork_group *group);
 void group_on_done(struct evwork_job *job, int status);
 /* [loop] The context has died, or the loop closes. */
 void group_on_death(struct evwork_watch *watch, int status);
-/* [loop] Ends a member that never ran. */
+/* [loop] Ends a member that never ran, and starts those that may. */
 void group_on_ends(struct letter *letter);
 /* [loop] */
 void group_on_join(struct letter *letter);
@@ -101,14 +120,13 @@ void group_on_join(struct letter *letter);
 int group_begin(struct evwork_group *group, evwork_join_fn fn, void *arg);
 void group_begun(struct evwork_group *group);
 
-/* [any, no lock held] No member needs the watch any more. */
-void group_stop_watch(struct evwork_group *group);
-
-/* [any] Hands a member that is counted as running to its pool. */
-int group_submit(struct evwork_group *group, struct evwork_member *member);
-/* [any, no lock held] Starts members that wait and may start. The caller holds the
- * loop. */
-void group_start_waiting(struct evwork_group *group);
+/* [any] Hands a member that is counted as running to its pool. `kept`: it has waited. */
+int group_submit(struct evwork_group *group, struct evwork_member *member, bool kept);
+/* [any, under the lock] Something that waits is to be ended or started. What waits
+ * keeps the loop. */
+void group_post_ends_locked(struct evwork_group *group);
+/* [any, under the lock] Without members and join, when the loop takes none any more. */
+void group_lose_locked(struct evwork_group *group);
 
 /*
  * [any, under the lock] A member is through. If that was the last and the group is

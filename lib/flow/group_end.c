@@ -9,10 +9,11 @@
 #include <errno.h>
 
 #include "flow/group.h"
+#include "run/ctx.h"
 #include "run/job.h"
-#include "run/lane.h"
+#include "run/pool.h"
 
-int group_submit(struct evwork_group *group, struct evwork_member *member)
+int group_submit(struct evwork_group *group, struct evwork_member *member, bool kept)
 {
 	struct evwork_job *job = &member->job;
 	int rc;
@@ -23,7 +24,7 @@ int group_submit(struct evwork_group *group, struct evwork_member *member)
 		job->lane = group->lane;
 		member->_flags |= MEMBER_LENT_LANE;
 	}
-	rc = evwork_submit(group->loop, job);
+	rc = kept ? submit_kept(group->loop, job) : evwork_submit(group->loop, job);
 	if (rc) {
 		job->ctx = NULL;
 		job->done = NULL;
@@ -49,15 +50,20 @@ static struct evwork_member *next_waiting_locked(struct evwork_group *group)
 
 /* The member is to end without having run, in a later turn. Its hold on the loop stays
  * until then. */
+void group_post_ends_locked(struct evwork_group *group)
+{
+	if (!group->ends_posted) {
+		group->ends_posted = true;
+		mailbox_post(group->loop->box, &group->ends.mail);
+	}
+}
+
 static void end_unstarted_locked(struct evwork_group *group, struct evwork_member *member,
 	int status)
 {
 	member->_status = status;
 	LIST_APPEND(&group->unstarted, member, _next, _prev);
-	if (!group->ends_posted) {
-		group->ends_posted = true;
-		mailbox_post(group->loop->box, &group->ends.mail);
-	}
+	group_post_ends_locked(group);
 }
 
 static void end_all_waiting_locked(struct evwork_group *group, int status)
@@ -85,18 +91,23 @@ static void refused(struct evwork_group *group, struct evwork_member *member, in
 			group->waiting.tail = member;
 		group->waiting.head = member;
 	} else {
-		end_unstarted_locked(group, member, rc);
+		/* It was accepted before the pool closed, and so ends as what is queued in
+		 * the pool (S-SHUT-1). */
+		end_unstarted_locked(group, member, rc == -ESHUTDOWN ? -ECANCELED : rc);
 	}
 	sys_unlock(&group->mutex);
 }
 
-void group_start_waiting(struct evwork_group *group)
+/* Only here on the loop's thread: a hold that is the loop's own can be given up nowhere
+ * else. */
+static void start_waiting(struct evwork_group *group)
 {
 	struct evwork_member *member;
 
 	for (;;) {
 		int err = evwork_ctx_err(group->ctx), rc;
-		unsigned flags;
+		struct evwork_lane *lane;
+		bool own;
 
 		sys_lock(&group->mutex);
 		if (err)
@@ -105,11 +116,14 @@ void group_start_waiting(struct evwork_group *group)
 		sys_unlock(&group->mutex);
 		if (!member)
 			return;
-		/* Once submitted it may be gone, so what it holds is remembered here. */
-		flags = member->_flags;
-		rc = group_submit(group, member);
+		/* Now that it is the pool's, what it holds is remembered here. */
+		lane = group_lane_of(group, member);
+		own = (member->_flags & MEMBER_OWN) != 0;
+		rc = group_submit(group, member, true);
 		if (rc == 0) {
-			loop_leave(group->loop, (flags & MEMBER_OWN) != 0);
+			lane_unkeep(lane);
+			pool_leave(lane->pool, 1);
+			loop_leave(group->loop, own);
 			continue;
 		}
 		refused(group, member, rc);
@@ -177,8 +191,7 @@ static bool record(struct evwork_group *group, struct evwork_member *member, int
 		group->failed++;
 	if (status && !group->first_error)
 		group->first_error = status;
-	*ret_cause = group->policy == EVWORK_ANY || group->policy == EVWORK_UNTIL ? 0 :
-		group->first_error;
+	*ret_cause = group->first_error;
 	if (status == -EOWNERDEAD && ran) {
 		stop = !group->crashed;
 		group->crashed = true;
@@ -227,20 +240,24 @@ static void end_member(struct evwork_group *group, struct evwork_member *member,
 /* After the end: the next may start, or the join come. */
 static void leave(struct evwork_group *group, bool ran_in_pool)
 {
+	struct evwork_loop *loop = group->loop;
 	bool kept;
 
 	/* What this posts must find the loop open. */
-	loop_enter_following(group->loop);
+	loop_enter_following(loop);
 	sys_lock(&group->mutex);
 	if (ran_in_pool)
 		group->running--;
 	sys_unlock(&group->mutex);
-	group_start_waiting(group);
+	start_waiting(group);
 	sys_lock(&group->mutex);
+	/* What kills the context after the last end changes nothing any more. */
+	group->death = atomic_load_explicit(&group->ctx->err, memory_order_acquire);
 	kept = group_leave_locked(group, true);
+	/* From here on another thread may free a group that was lost. */
 	sys_unlock(&group->mutex);
 	if (!kept)
-		loop_leave(group->loop, true);
+		loop_leave(loop, true);
 }
 
 void group_on_done(struct evwork_job *job, int status)
@@ -258,44 +275,59 @@ void group_on_done(struct evwork_job *job, int status)
 	leave(group, true);
 }
 
+/* The end of a member that never ran. In its done the lane may be freed, but the pool is
+ * not closed before the join, if that follows (S-DLV-15). */
+static void end_unstarted(struct evwork_group *group, struct evwork_member *member)
+{
+	struct evwork_lane *lane = group_lane_of(group, member);
+	struct evwork_pool *pool = lane->pool;
+	bool own = (member->_flags & MEMBER_OWN) != 0;
+
+	member->_flags = 0;
+	lane_unkeep(lane);
+	loop_leave(group->loop, own);
+	end_member(group, member, member->_status, false);
+	leave(group, false);
+	pool_leave(pool, 1);
+}
+
 void group_on_ends(struct letter *letter)
 {
 	struct evwork_group *group = EVWORK_CONTAINER(letter, struct evwork_group, ends);
 	struct evwork_member *member;
-	bool own;
 
 	sys_lock(&group->mutex);
 	member = group->unstarted.head;
-	LIST_REMOVE(&group->unstarted, member, _next, _prev);
+	if (member)
+		LIST_REMOVE(&group->unstarted, member, _next, _prev);
 	/* One for each turn of the letter, as each is a callback of its own. */
-	group->ends_posted = group->unstarted.head != NULL;
-	if (group->ends_posted)
-		mailbox_post(group->loop->box, &group->ends.mail);
+	group->ends_posted = false;
+	if (group->unstarted.head)
+		group_post_ends_locked(group);
 	sys_unlock(&group->mutex);
-	own = (member->_flags & MEMBER_OWN) != 0;
-	member->_flags = 0;
-	loop_leave(group->loop, own);
-	end_member(group, member, member->_status, false);
-	leave(group, false);
+	if (member)
+		end_unstarted(group, member);
+	else
+		start_waiting(group);
 }
 
 void group_on_death(struct evwork_watch *watch, int status)
 {
 	struct evwork_group *group = EVWORK_CONTAINER(watch, struct evwork_group, watch);
+	bool gone;
 
 	/* If it is the loop that closes: those that run should end soon. */
 	evwork_ctx_cancel(group->ctx, 0);
 	sys_lock(&group->mutex);
 	end_all_waiting_locked(group, status);
-	group->unwatched = true;
+	if (group->lost || evwork_ctx_after(NULL, group->loop, &group->watch) != 0) {
+		group->closing = true;
+		group->watched = false;
+		if (!group->joined && group->active == 0)
+			group_lose_locked(group);
+	}
+	gone = group->doomed;
 	sys_unlock(&group->mutex);
-}
-
-void group_stop_watch(struct evwork_group *group)
-{
-	if (evwork_ctx_stop(&group->watch) != 1)
-		return;     /* its callback has run, or does so now on the loop */
-	sys_lock(&group->mutex);
-	group->unwatched = true;
-	sys_unlock(&group->mutex);
+	if (gone)
+		group_destroy(group);
 }

@@ -20,16 +20,22 @@ static void post_join_locked(struct evwork_group *group)
 	}
 }
 
+void group_lose_locked(struct evwork_group *group)
+{
+	group->sealed = group->ending = group->over = group->lost = true;
+}
+
 bool group_leave_locked(struct evwork_group *group, bool own)
 {
 	bool takes;
 
 	if (--group->active > 0)
 		return false;
-	/* What kills the context from here on changes nothing any more. */
-	group->death = atomic_load_explicit(&group->ctx->err, memory_order_acquire);
-	if (!group->joined)
+	if (!group->joined) {
+		if (group->closing)
+			group_lose_locked(group);
 		return false;
+	}
 	takes = !group->join_held;
 	if (takes) {
 		group->join_held = true;
@@ -45,7 +51,7 @@ static int status_locked(const struct evwork_group *group)
 		return -EOWNERDEAD;
 	if (group->decided)
 		return group->decision;
-	if (group->count > 0 && group->death)
+	if (group->death)
 		return group->death;
 	if (group->policy == EVWORK_UNTIL)
 		return 0;
@@ -87,27 +93,32 @@ void group_on_join(struct letter *letter)
 	if (!ending)
 		return;
 	loop_leave(group->loop, group->join_own);
-	group_stop_watch(group);
+	evwork_ctx_stop(&group->watch);
 	evwork_ctx_cancel(group->ctx, cause);
 	call(group);
 }
 
 int group_begin(struct evwork_group *group, evwork_join_fn fn, void *arg)
 {
-	bool own;
-	int rc = loop_enter(group->loop, &own);
+	int rc = loop_enter(group->loop, &group->join_own);
 
+	sys_lock(&group->mutex);
 	if (rc) {
-		group->joined = group->ending = group->over = true;
-		group_stop_watch(group);
-		return rc;
+		group_lose_locked(group);
+	} else {
+		group->joined = group->join_held = true;
+		group->join_fn = fn;
+		group->join_arg = arg;
+		group->active = 1;
 	}
-	group->joined = group->join_held = true;
-	group->join_own = own;
-	group->join_fn = fn;
-	group->join_arg = arg;
-	group->active = 1;
-	return 0;
+	sys_unlock(&group->mutex);
+	/* If the callback of the watch runs now it sees that the group is lost. */
+	if (rc && evwork_ctx_stop(&group->watch) == 1) {
+		sys_lock(&group->mutex);
+		group->watched = false;
+		sys_unlock(&group->mutex);
+	}
+	return rc;
 }
 
 void group_begun(struct evwork_group *group)
@@ -117,41 +128,46 @@ void group_begun(struct evwork_group *group)
 	sys_unlock(&group->mutex);
 }
 
+static int check_locked(const struct evwork_group *group)
+{
+	if (group->lost)
+		return -ESHUTDOWN;
+	return group->joined ? -EALREADY : 0;
+}
+
 /* Arms the join. The loop counts it from now on, if it still takes anything; a
  * closing one is kept open by the members until their last end. */
-static int arm(struct evwork_group *group, evwork_join_fn fn, void *arg)
+static int arm_locked(struct evwork_group *group, evwork_join_fn fn, void *arg)
 {
-	bool own, entered = loop_enter_always(group->loop, &own) == 0, kept = false;
-	int rc = 0;
+	int rc = check_locked(group);
 
-	sys_lock(&group->mutex);
-	if (group->joined) {
-		rc = -EALREADY;
-	} else if (!entered && group->active == 0) {
-		group->joined = group->ending = group->over = true;
-		rc = -ESHUTDOWN;
-	} else {
-		group->joined = true;
-		group->join_fn = fn;
-		group->join_arg = arg;
-		if (entered) {
-			group->join_held = kept = true;
-			group->join_own = own;
-		}
-		if (group->active == 0)
-			post_join_locked(group);
+	if (rc)
+		return rc;
+	/* Under the lock, as a group that has not ended keeps its loop. */
+	group->join_held = loop_enter_always(group->loop, &group->join_own) == 0;
+	if (!group->join_held && group->active == 0) {
+		group_lose_locked(group);
+		return -ESHUTDOWN;
 	}
-	sys_unlock(&group->mutex);
-	if (rc == -ESHUTDOWN)
-		group_stop_watch(group);
-	if (entered && !kept)
-		loop_leave(group->loop, own);
-	return rc;
+	group->joined = true;
+	group->join_fn = fn;
+	group->join_arg = arg;
+	group->sealed = group->active == 0;
+	if (group->sealed)
+		post_join_locked(group);
+	return 0;
 }
 
 int evwork_group_join(struct evwork_group *group, evwork_join_fn fn, void *arg)
 {
-	return group ? arm(group, fn, arg) : -EINVAL;
+	int rc;
+
+	if (!group)
+		return -EINVAL;
+	sys_lock(&group->mutex);
+	rc = arm_locked(group, fn, arg);
+	sys_unlock(&group->mutex);
+	return rc;
 }
 
 int evwork_group_wait(struct evwork_group *group, int *ret_status)
@@ -165,19 +181,19 @@ int evwork_group_wait(struct evwork_group *group, int *ret_status)
 		return -EDEADLK;
 	sys_lock(&group->mutex);
 	/* Members in several pools: this worker's may be one of them. */
-	rc = here && (here->pool == group->pool || group->pools) ? -EDEADLK : 0;
-	if (rc == 0)
+	if (here && (here->pool == group->pool || group->pools))
+		rc = -EDEADLK;
+	else
+		rc = arm_locked(group, NULL, NULL);
+	if (rc == 0 || rc == -EALREADY) {
+		rc = 0;
 		group->waiters++;
+		while (!group->over)
+			sys_cond_wait(&group->over_changed, &group->mutex, EVWORK_NEVER);
+		group->waiters--;
+		if (ret_status)
+			*ret_status = group->status;
+	}
 	sys_unlock(&group->mutex);
-	if (rc)
-		return rc;
-	rc = arm(group, NULL, NULL);
-	sys_lock(&group->mutex);
-	while (rc != -ESHUTDOWN && !group->over)
-		sys_cond_wait(&group->over_changed, &group->mutex, EVWORK_NEVER);
-	group->waiters--;
-	if (ret_status && rc != -ESHUTDOWN)
-		*ret_status = group->status;
-	sys_unlock(&group->mutex);
-	return rc == -ESHUTDOWN ? rc : 0;
+	return rc;
 }

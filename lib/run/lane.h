@@ -47,7 +47,7 @@ struct evwork_lane {
 	uint64_t starts;              /* how many were noted there */
 	uint32_t passed;              /* starts that count for the first job's ageing */
 	unsigned running;             /* counted for capped lanes only */
-	unsigned entering;            /* submits between their guards and the queue */
+	unsigned entering;            /* what is between its caller and the queue */
 	bool dead;                    /* freed in the done of its last job */
 	uint64_t accepted, queue_peak;
 

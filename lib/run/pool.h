@@ -112,7 +112,8 @@ struct evwork_pool {
 	unsigned batches;               /* of these, with more than one */
 	int alive;                      /* workers that have not ended */
 	int started, start_error;       /* while the pool is made */
-	bool stop;                      /* workers end when there is nothing to do */
+	bool stop;                      /* workers end when there is nothing to do, */
+	uint64_t kept;                  /* and no lane is kept for a job to come */
 	unsigned room_waiters;          /* in submit_wait */
 	unsigned close_waiters;         /* in close_wait */
 	sys_cond room;                  /* room in a queue, or no hope of it */
@@ -280,6 +281,17 @@ static inline void pool_enter(struct evwork_pool *pool, uint64_t n)
 }
 void pool_leave(struct evwork_pool *pool, uint64_t n);
 void pool_end_staging_locked(struct evwork_pool *pool);
+
+/* [any] Whether the pool takes no job from this thread. */
+bool pool_refuses(const struct evwork_pool *pool);
+/*
+ * [any] Keeps a lane and its pool for a job that will be submitted later, with
+ * submit_kept, and then also while the pool drains; -ESHUTDOWN if the pool takes none.
+ * lane_unkeep gives up the lane, and pool_leave(pool, 1), after it, the pool.
+ */
+int lane_keep(struct evwork_lane *lane);
+void lane_unkeep(struct evwork_lane *lane);
+int submit_kept(struct evwork_loop *loop, struct evwork_job *job);
 
 /* [worker] This worker touches the pool no more. */
 void pool_worker_ended(struct evwork_pool *pool);

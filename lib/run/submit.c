@@ -26,6 +26,7 @@ struct admission {
 	struct evwork_ledger *ledger;
 	struct worker *wake;
 	bool by_guard;                    /* the refusal is a guard's */
+	bool kept;                        /* for this job the lane was kept */
 	bool full;                        /* -EAGAIN is for want of room */
 	bool waits;                       /* … which is waited for, not refused */
 };
@@ -37,7 +38,7 @@ static void count(_Atomic uint64_t *counter)
 
 /* Whether the pool takes no job here: while it drains, only its own workers may
  * submit, and not in their stop hook, when they may be the last. */
-static bool closed(const struct evwork_pool *pool)
+bool pool_refuses(const struct evwork_pool *pool)
 {
 	const struct worker *here = worker_here();
 	/* Acquire: nothing hangs on it but the answer. */
@@ -46,6 +47,16 @@ static bool closed(const struct evwork_pool *pool)
 	if (here && here->pool == pool)
 		return here->over || closing > EVWORK_DRAIN;
 	return closing != 0;
+}
+
+/* What was accepted before may still come while the pool drains (S-SHUT-2). */
+static bool refused(const struct admission *admission)
+{
+	const struct evwork_pool *pool = admission->lane->pool;
+
+	if (admission->kept)
+		return atomic_load_explicit(&pool->closing, memory_order_acquire) > EVWORK_DRAIN;
+	return pool_refuses(pool);
 }
 
 static int take_ledger(struct admission *admission)
@@ -78,7 +89,7 @@ static int enqueue_locked(struct admission *admission, bool own)
 	struct evwork_job *job = admission->job;
 	uint32_t state = JOB_QUEUED | (job_state(job) & JOB_DETACH);
 
-	if (closed(lane->pool))
+	if (refused(admission))
 		return -ESHUTDOWN;
 	if (!pool_has_room_locked(lane)) {
 		admission->full = true;
@@ -167,6 +178,35 @@ static void end_entering(struct evwork_lane *lane)
 	pool_leave(pool, 1);
 }
 
+int lane_keep(struct evwork_lane *lane)
+{
+	struct evwork_pool *pool = lane->pool;
+	bool refused;
+
+	sys_lock(&pool->mutex);
+	refused = pool_refuses(pool);
+	if (!refused) {
+		lane->entering++;
+		pool->kept++;
+		pool_enter(pool, 1);
+	}
+	sys_unlock(&pool->mutex);
+	return refused ? -ESHUTDOWN : 0;
+}
+
+void lane_unkeep(struct evwork_lane *lane)
+{
+	struct evwork_pool *pool = lane->pool;
+
+	sys_lock(&pool->mutex);
+	lane->entering--;
+	pool->kept--;
+	/* Workers of a closing pool may have waited for just this. */
+	if (pool->stop)
+		pool_stop_locked(pool);
+	sys_unlock(&pool->mutex);
+}
+
 static int enter_queue(struct admission *admission, bool own)
 {
 	int rc;
@@ -199,7 +239,7 @@ static int admit(struct admission *admission)
 	bool own;
 	int rc = evwork_ctx_err(admission->ctx);
 
-	if (rc == 0 && closed(lane->pool))
+	if (rc == 0 && refused(admission))
 		rc = -ESHUTDOWN;
 	if (rc == 0)
 		rc = loop_enter(admission->loop, &own);
@@ -259,6 +299,18 @@ int evwork_submit(struct evwork_loop *loop, struct evwork_job *job)
 	return admit(&admission);
 }
 
+int submit_kept(struct evwork_loop *loop, struct evwork_job *job)
+{
+	struct admission admission;
+	int rc = prepare(&admission, loop, job);
+
+	if (rc)
+		return rc;
+	stage_flush_here();
+	admission.kept = true;
+	return admit(&admission);
+}
+
 /* Waiting for room. */
 
 struct room_wait {
@@ -299,7 +351,7 @@ static void await_room(const struct admission *admission)
 		until = ctx->deadline_ns;
 	sys_lock(&pool->mutex);
 	pool->room_waiters++;
-	while (!closed(pool) && !pool_has_room_locked(admission->lane) &&
+	while (!pool_refuses(pool) && !pool_has_room_locked(admission->lane) &&
 	       !atomic_load_explicit(&admission->loop->closing, memory_order_acquire) &&
 	       (!ctx || !atomic_load_explicit(&ctx->err, memory_order_acquire)) &&
 	       (until == EVWORK_NEVER || sys_now() < until))
@@ -311,7 +363,7 @@ static void await_room(const struct admission *admission)
 /* Guards are asked only once there is room, or each look would cost permits. */
 static int admit_with_room(struct admission *admission)
 {
-	if (is_full(admission) && !closed(admission->lane->pool) &&
+	if (is_full(admission) && !pool_refuses(admission->lane->pool) &&
 	    !atomic_load_explicit(&admission->loop->closing, memory_order_acquire) &&
 	    !evwork_ctx_err(admission->ctx))
 		return -EAGAIN;

@@ -240,7 +240,8 @@ static void sleep_locked(struct worker *worker, int64_t pool_now)
  * other worker could still bring up. */
 static bool over_locked(const struct evwork_pool *pool)
 {
-	return pool->stop && pool->busy == 0 && atomic_load(&pool->staging) == 0 &&
+	return pool->stop && pool->busy == 0 && pool->kept == 0 &&
+	       atomic_load(&pool->staging) == 0 &&
 	       atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0;
 }
 
