@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A C user of the installed library: one job on a pool, its done on the loop. */
+/* A C user of the installed library: one job on a pool, its done on the loop, and then a
+ * group of two. */
 
 #include <event2/event.h>
 #include <evwork.h>
@@ -37,6 +38,41 @@ static void square_done(struct evwork_job *job, int status)
 	request->status = status;
 }
 
+struct part {
+	struct evwork_member member;
+	int runs;
+};
+
+static int part_run(struct evwork_job *job)
+{
+	EVWORK_CONTAINER(job, struct part, member.job)->runs++;
+	return 0;
+}
+
+static void joined(struct evwork_group *group, int status, void *arg)
+{
+	*(int *)arg = status;
+	must(evwork_group_free(group) == 0, "evwork_group_free");
+}
+
+static void use_group(struct event_base *base, struct evwork_loop *loop)
+{
+	struct evwork_group *group;
+	struct part parts[2];
+	int i, status = 1;
+
+	must(evwork_group_new(loop, NULL, &group) == 0, "evwork_group_new");
+	for (i = 0; i < 2; i++) {
+		parts[i].runs = 0;
+		evwork_member_init(&parts[i].member, part_run, NULL);
+		must(evwork_group_go(group, &parts[i].member) == 0, "evwork_group_go");
+	}
+	must(evwork_group_join(group, joined, &status) == 0, "evwork_group_join");
+	must(event_base_dispatch(base) >= 0, "event_base_dispatch");
+	must(status == 0, "the status of the join");
+	must(parts[0].runs == 1 && parts[1].runs == 1, "the members");
+}
+
 int main(void)
 {
 	struct event_base *base = event_base_new();
@@ -57,6 +93,8 @@ int main(void)
 	must(request.status == -EAGAIN, "the status of the work");
 	must(request.square == 144, "the work");
 	must(evwork_job_ran(&request.job) == 1, "evwork_job_ran");
+
+	use_group(base, loop);
 
 	must(evwork_loop_free(loop) == 0, "evwork_loop_free");
 	must(evwork_pool_free(pool) == 0, "evwork_pool_free");
