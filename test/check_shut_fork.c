@@ -409,9 +409,24 @@ START_TEST(fork_on_other_thread)
 }
 END_TEST
 
+/* ThreadSanitizer neither keeps its allocator's locks free for a child nor lets it have
+ * threads. */
+#if !defined(__SANITIZE_THREAD__)
+
 /* The locks. */
 
 enum { NOISY = 3, FORKS = 40 };
+
+/* Posts that were not delivered yet. Their number is bounded, or the base would never be
+ * through with them. */
+static atomic_int posts;
+enum { POSTS_MAX = 200 };
+
+static void count_post(void *arg)
+{
+	(void)arg;
+	atomic_fetch_sub(&posts, 1);
+}
 
 /* A thread that keeps the locks of the library busy. */
 struct noise {
@@ -430,7 +445,6 @@ static void *make_noise(void *arg)
 		struct evwork_pool_stats stats;
 		struct evwork_lane *lane;
 		struct evwork_ctx *ctx;
-		struct probe probe;
 
 		if (evwork_ctx_new(noise->ctx, &ctx) == 0) {
 			evwork_ctx_cancel(ctx, 0);
@@ -438,11 +452,10 @@ static void *make_noise(void *arg)
 		}
 		if (evwork_lane_new(noise->world->pool, &options, &lane) == 0)
 			evwork_lane_free(lane);
-		evwork_post(noise->world->loop, ignore_post, NULL);
+		if (atomic_fetch_add(&posts, 1) >= POSTS_MAX ||
+		    evwork_post(noise->world->loop, count_post, NULL) != 0)
+			atomic_fetch_sub(&posts, 1);
 		evwork_pool_stats(noise->world->pool, &stats);
-		probe_init(&probe, 0);
-		probe.job.ctx = noise->ctx;
-		evwork_submit_wait(NULL, &probe.job);
 	}
 	return NULL;
 }
@@ -456,6 +469,7 @@ START_TEST(locks_are_not_waited_for)
 	struct harbor harbor;
 	int i;
 
+	atomic_store(&posts, 0);
 	harbor_open(&harbor, false, EVWORK_NOTIFY_DEFAULT);
 	for (i = 0; i < NOISY; i++) {
 		noises[i].world = &harbor.world;
@@ -482,10 +496,8 @@ START_TEST(locks_are_not_waited_for)
 }
 END_TEST
 
-#if !defined(__SANITIZE_THREAD__)
-
 /* What the child makes itself works, beside what it has inherited, which stays refused
- * (S-SHUT-12). Under ThreadSanitizer a child may have no threads. */
+ * (S-SHUT-12). */
 START_TEST(child_starts_anew)
 {
 	struct harbor harbor;
@@ -537,8 +549,8 @@ static Suite *suite(void)
 	tcase_add_loop_test(tcase, fork_in_callback, 0, 2);
 	tcase_add_test(tcase, fork_on_worker);
 	tcase_add_test(tcase, fork_on_other_thread);
-	tcase_add_test(tcase, locks_are_not_waited_for);
 #if !defined(__SANITIZE_THREAD__)
+	tcase_add_test(tcase, locks_are_not_waited_for);
 	tcase_add_test(tcase, child_starts_anew);
 #endif
 	return suite;

@@ -119,6 +119,8 @@ struct evwork_lane_stats {
 	uint64_t failed;             /* done got anything else */
 	uint64_t queued, running, posted;   /* gauges */
 	uint64_t queue_peak;
+	uint64_t dropped;            /* of the delivered, those without a done: their loop was
+	                              * freed by evwork_loop_free_force() */
 };
 
 /* evwork_lane_stats [any]. -EINVAL: an argument is NULL. */

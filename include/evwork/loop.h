@@ -107,6 +107,27 @@ int evwork_loop_close(struct evwork_loop *loop, evwork_loop_closed_fn fn, void *
 int evwork_loop_free(struct evwork_loop *loop);
 
 /*
+ * evwork_loop_free_force [loop] is evwork_loop_free for emergencies: it never refuses for
+ * what is outstanding (S-SHUT-11). No callback of the loop comes any more, done, posts,
+ * timers, watches and closed callbacks included; the base may be freed after it, and work
+ * that was accepted goes on. Pools whose closed callback it would have been go on closing,
+ * without their deadline; until they are closed a manual clock of the loop must stay.
+ * Nobody else may be about to use the loop, but a thread inside evwork_submit_wait() is
+ * sent away with -ESHUTDOWN.
+ *
+ * A job whose outcome was not delivered yet counts as delivered, and as dropped, when it
+ * has ended. Instead of done its drop is called then, if it has one, detached or not: in
+ * this call, or on whichever thread ends the job, a worker as a rule. A job without drop
+ * must stay until its pool is closed or freed. Timers and watches are idle when
+ * this returns. Groups, maps and latch waiters of the loop have no end any more: what
+ * they are made of stays, and must not be freed.
+ *
+ * Returns the number of callbacks that will not come. -EPERM: on another thread. -EBUSY:
+ * it was freed before in the same turn.
+ */
+int evwork_loop_free_force(struct evwork_loop *loop);
+
+/*
  * evwork_loop_hold [loop] keeps event_base_dispatch() from returning until
  * evwork_loop_release [loop] was called as often.
  * -EINVAL: loop is NULL; release: no hold is taken. -EPERM. hold: -ENOMEM.

@@ -42,6 +42,12 @@ static bool options_valid(const struct evwork_group_options *options)
 	return options->limit >= 0;
 }
 
+/* The loop was freed by force: no callback of the group comes, and it stays. */
+static void lose(struct letter *letter)
+{
+	(void)letter;
+}
+
 static void set_options(struct evwork_group *group, const struct evwork_group_options *options)
 {
 	group->policy = options->policy;
@@ -53,8 +59,8 @@ static void set_options(struct evwork_group *group, const struct evwork_group_op
 	group->limit = options->limit ? options->limit : -1;
 	group->pool = group->lane->pool;
 	evwork_watch_init(&group->watch, group_on_death);
-	letter_init(&group->ends, group_on_ends);
-	letter_init(&group->join, group_on_join);
+	letter_init(&group->ends, group_on_ends, lose);
+	letter_init(&group->join, group_on_join, lose);
 }
 
 static int make(struct evwork_group *group, struct evwork_ctx *parent)

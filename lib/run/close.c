@@ -111,6 +111,16 @@ static void open_closed(struct letter *letter)
 		fn(pool, closed ? 0 : -ETIMEDOUT, arg);
 }
 
+static void lose_closed(struct letter *letter)
+{
+	struct evwork_pool *pool = EVWORK_CONTAINER(letter, struct evwork_pool, closed_letter);
+	struct evwork_loop *loop = pool->closed_loop;
+
+	/* Release: pairs with the acquire of evwork_pool_free; the pool may be gone. */
+	atomic_store_explicit(&pool->callback_lost, true, memory_order_release);
+	loop_orphan_leave(loop);
+}
+
 /* Takes all queued jobs out; returns them linked through their mail. */
 static struct evwork_job *withdraw_all_locked(struct evwork_pool *pool)
 {
@@ -196,7 +206,8 @@ static int64_t next_alarm_locked(const struct evwork_pool *pool)
  * left. */
 static bool prepare_alarm_locked(struct evwork_pool *pool)
 {
-	if (pool->callback_due && atomic_load(&pool->closing) == EVWORK_CANCEL_ALL)
+	if (pool->callback_due && !pool->closed_posted &&
+	    atomic_load(&pool->closing) == EVWORK_CANCEL_ALL)
 		pool->give_up_at = sys_time_add(clock_now(pool->closed_loop->clock),
 			pool->grace_ns);
 	if (next_alarm_locked(pool) == EVWORK_NEVER)
@@ -259,7 +270,8 @@ static void set_callback_locked(struct evwork_pool *pool,
 	pool->closed_fn = options->fn;
 	pool->closed_arg = options->arg;
 	pool->closed_own = own;
-	letter_init(&pool->closed_letter, open_closed);
+	letter_init(&pool->closed_letter, open_closed, lose_closed);
+	atomic_store_explicit(&pool->callback_lost, false, memory_order_relaxed);
 	pool->callback_due = true;
 	evwork_timer_init(&pool->alarm, on_alarm);
 	pool->cancel_at = pool->give_up_at = EVWORK_NEVER;

@@ -57,6 +57,7 @@ struct evwork_lane {
 	/* Abandoned jobs whose work has not returned. Up before the job can be told to
 	 * be abandoned; down, with release, when the worker has left the lane. */
 	_Atomic uint64_t abandoned;
+	_Atomic uint64_t dropped;     /* delivered to nobody; relaxed */
 
 	/* Delivered jobs by outcome, written by the loops at the end of their turns, on
 	 * a line of their own. */

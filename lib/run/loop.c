@@ -49,6 +49,12 @@ void loop_kick(struct evwork_loop *loop)
 		mailbox_post(loop->box, &loop->kick.mail);
 }
 
+/* Nothing hangs on a kick. */
+static void lose_kick(struct letter *letter)
+{
+	(void)letter;
+}
+
 static bool options_valid(const struct evwork_loop_options *options)
 {
 	return options->batch >= 0 && options->budget_us >= 0 && options->spin_us >= 0 &&
@@ -143,7 +149,7 @@ int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 	loop->tick_at = EVWORK_NEVER;
 	loop->clock_user.poke = poke;
 	loop->clock_user.stops = true;
-	letter_init(&loop->kick, turn_on_kick);
+	letter_init(&loop->kick, turn_on_kick, lose_kick);
 	rc = sys_mutex_init(&loop->mutex);
 	if (rc)
 		goto free_loop;
@@ -214,6 +220,17 @@ bool loop_base_is_gone(const struct evwork_loop *loop)
 		(EVLIST_TIMEOUT | EVLIST_ACTIVE | EVLIST_ACTIVE_LATER));
 }
 
+void loop_detach(struct evwork_loop *loop)
+{
+	clock_leave(loop->clock, &loop->clock_user);
+	fork_leave(&loop->fork_entry);
+	if (loop_base_is_gone(loop))
+		base_broken("evwork_loop_free: the event base was freed before its loop");
+	else
+		loop_remove_events(loop);
+	loops_here--;
+}
+
 int evwork_loop_free(struct evwork_loop *loop)
 {
 	if (!loop)
@@ -227,17 +244,11 @@ int evwork_loop_free(struct evwork_loop *loop)
 	}
 	if (!loop_is_here(loop))
 		return -EPERM;
-	if (loop->dead || busy(loop))
+	if (loop->dead || loop->orphaned || busy(loop))
 		return -EBUSY;
 	stage_flush_counts(loop);
-	clock_leave(loop->clock, &loop->clock_user);
-	fork_leave(&loop->fork_entry);
-	if (loop_base_is_gone(loop))
-		base_broken("evwork_loop_free: the event base was freed before its loop");
-	else
-		loop_remove_events(loop);
+	loop_detach(loop);
 	mailbox_close(loop->box);
-	loops_here--;
 	if (loop->running)
 		loop->dead = loop->over = true;    /* the turn that runs now frees the memory */
 	else
@@ -275,15 +286,22 @@ void loop_update_alive(struct evwork_loop *loop)
 
 static void foreign_backs_off(struct evwork_loop *loop)
 {
+	bool orphaned;
+
 	if (loop->inherited) {
 		atomic_fetch_sub(&loop->foreign, 1);
 		return;
 	}
 	/* Under the lock, as the loop may be freed as soon as the count is 0. */
 	sys_lock(&loop->mutex);
-	atomic_fetch_sub(&loop->foreign, 1);
-	loop_kick(loop);
+	orphaned = loop->orphaned;
+	if (!orphaned) {
+		atomic_fetch_sub(&loop->foreign, 1);
+		loop_kick(loop);
+	}
 	sys_unlock(&loop->mutex);
+	if (orphaned)
+		loop_orphan_leave(loop);
 }
 
 static int enter(struct evwork_loop *loop, bool *ret_own)
@@ -327,15 +345,19 @@ int loop_enter_always(struct evwork_loop *loop, bool *ret_own)
 
 void loop_leave(struct evwork_loop *loop, bool own)
 {
-	if (own) {
+	if (!own && !loop_is_here(loop)) {
+		foreign_backs_off(loop);
+	} else if (loop->orphaned) {
+		/* In the done of an abandoned job. */
+		loop_orphan_leave(loop);
+	} else if (own) {
 		count_up(&loop->own, (uint64_t)-1);
 		/* After a refusal; a turn does this at its end. */
 		if (!loop->running)
 			loop_update_alive(loop);
-	} else if (loop_is_here(loop))
+	} else {
 		atomic_fetch_sub(&loop->foreign, 1);
-	else
-		foreign_backs_off(loop);
+	}
 }
 
 int evwork_loop_hold(struct evwork_loop *loop)

@@ -42,7 +42,8 @@ struct evwork_loop {
 	bool token;                   /* notify_event is readable */
 	bool keeper_on;               /* keeper_event is pending */
 	bool running;                 /* inside a turn */
-	bool over;                    /* the turn must end: the loop is dead or inherited */
+	bool over;                    /* the turn must end: the loop is dead, orphaned or inherited */
+	bool orphaned;                /* freed by force; written under the lock, too */
 	bool dead;                    /* freed inside a turn, which destroys it */
 	bool firing;                  /* inside a pass over due timers */
 	unsigned holds;
@@ -145,6 +146,11 @@ bool loop_base_is_gone(const struct evwork_loop *loop);
 void loop_forked(struct fork_entry *entry);
 int loop_leave_base(struct evwork_loop *loop);
 int loop_free_inherited(struct evwork_loop *loop);
+
+/* [any] Something that an orphan was kept for is through; see force.c. */
+void loop_orphan_leave(struct evwork_loop *loop);
+/* [loop] Leaves clock, list of forks and base. */
+void loop_detach(struct evwork_loop *loop);
 
 /* The mail of evwork_post. */
 bool post_is(const struct evwork_mail *mail);

@@ -166,7 +166,7 @@ void loop_set_alarm(struct evwork_loop *loop, struct evwork_timer *alarm, int64_
 	bool here = loop_is_here(loop), earliest = false;
 
 	sys_lock(&loop->mutex);
-	if (!timer_is_set(alarm) || due_ns < alarm->_due_ns) {
+	if (!loop->orphaned && (!timer_is_set(alarm) || due_ns < alarm->_due_ns)) {
 		if (timer_is_set(alarm))
 			timer_heap_remove(&loop->alarms, alarm);
 		alarm->_due_ns = due_ns;

@@ -36,6 +36,9 @@
  *
  * Who leaves mail under either mark owes: it must take the mark away when it has
  * nothing more to do, or the mail would wait for the timer although nothing comes.
+ *
+ * Orphans. A loop that is freed by force leaves the mark ORPHAN for good. Whoever finds it
+ * keeps his mail and disposes of it himself.
  */
 
 #include "run/mailbox.h"
@@ -59,6 +62,8 @@ struct mailbox {
 #define ASLEEP ((uintptr_t)2)
 #define PATIENT ((uintptr_t)3)
 #define MARKS ((uintptr_t)3)
+/* PATIENT without mail, which is never there otherwise. */
+#define ORPHAN PATIENT
 _Static_assert(_Alignof(struct evwork_mail) > MARKS, "the marks need the low bits of mail");
 
 static uintptr_t mark_of(uintptr_t head) { return head & MARKS; }
@@ -143,14 +148,25 @@ void mailbox_abandon(struct mailbox *box)
 	sys_free(box);
 }
 
-void mailbox_close(struct mailbox *box)
+/* Nobody uses the descriptors any more, nor will. */
+static void await_writers(const struct mailbox *box)
 {
 	/* Acquire: pairs with the release in leave, so the descriptors are closed
 	 * after their last use. The wait is for a thread inside a system call; one
 	 * that enters from now on finds no mark and does not use them. */
 	while (atomic_load_explicit(&box->writers, memory_order_acquire) != 0)
 		sys_yield();
+}
+
+void mailbox_close(struct mailbox *box)
+{
+	await_writers(box);
 	close_descriptors(box);
+	unref(box);
+}
+
+void mailbox_release(struct mailbox *box)
+{
 	unref(box);
 }
 
@@ -174,6 +190,12 @@ static uintptr_t mark_after(uintptr_t old, enum hurry hurry)
 	return hurry == CAN_WAIT && (old == 0 || mark_of(old) == PATIENT) ? PATIENT : 0;
 }
 
+static void leave(struct mailbox *box)
+{
+	/* Release: the use of the descriptors comes before their closing. */
+	atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
+}
+
 struct push {
 	enum hurry hurry;
 	bool owes;        /* the poster has a reference: before, and so after */
@@ -195,6 +217,18 @@ static void prepare_push(struct mailbox *box, struct push *push, bool wakes, boo
 	}
 }
 
+/* There is no loop any more: the mail is disposed of here. The box may be gone then, unless
+ * the poster has a reference. */
+static void lose(struct mailbox *box, struct evwork_mail *mail, struct push *push)
+{
+	/* Acquire: pairs with the release of mailbox_orphan. */
+	atomic_load_explicit(&box->head, memory_order_acquire);
+	if (push->writer)
+		leave(box);
+	push->writer = false;
+	mail_lost(mail);
+}
+
 /* Puts mail on the stack. */
 static void push(struct mailbox *box, struct evwork_mail *mail, struct push *push)
 {
@@ -202,6 +236,10 @@ static void push(struct mailbox *box, struct evwork_mail *mail, struct push *pus
 	bool wakes;
 
 	do {
+		if (old == ORPHAN) {
+			lose(box, mail, push);
+			return;
+		}
 		mark = mark_after(old, push->hurry);
 		wakes = old == ASLEEP || (push->hurry == AT_ONCE && mark_of(old) == HELD);
 		prepare_push(box, push, wakes, mark != 0);
@@ -211,15 +249,9 @@ static void push(struct mailbox *box, struct evwork_mail *mail, struct push *pus
 			(uintptr_t)mail | mark, memory_order_release, memory_order_relaxed));
 	push->marked = mark != 0;
 	if (push->writer && !wakes) {
-		atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
+		leave(box);
 		push->writer = false;
 	}
-}
-
-static void leave(struct mailbox *box)
-{
-	/* Release: the use of the descriptors comes before their closing. */
-	atomic_fetch_sub_explicit(&box->writers, 1, memory_order_release);
 }
 
 void mailbox_post(struct mailbox *box, struct evwork_mail *mail)
@@ -282,7 +314,7 @@ void mailbox_settle(struct mailbox *box)
 	 * then (acquire of the take, release of the CAS) sees this writer. */
 	atomic_fetch_add_explicit(&box->writers, 1, memory_order_relaxed);
 	head = atomic_load_explicit(&box->head, memory_order_relaxed);
-	while ((mark = mark_of(head)) == HELD || mark == PATIENT) {
+	while (head != ORPHAN && ((mark = mark_of(head)) == HELD || mark == PATIENT)) {
 		if (atomic_compare_exchange_weak_explicit(&box->head, &head, head & ~MARKS,
 				memory_order_release, memory_order_relaxed)) {
 			/* Over patient mail the loop is awake, and comes for it now. */
@@ -295,11 +327,12 @@ void mailbox_settle(struct mailbox *box)
 	unref(box);
 }
 
-struct evwork_mail *mailbox_take(struct mailbox *box)
+/* Takes all there is, and leaves a mark. */
+static struct evwork_mail *take(struct mailbox *box, uintptr_t mark)
 {
-	/* Acquire: pairs with the release of push. */
-	struct evwork_mail *mail = mail_of(atomic_exchange_explicit(&box->head, 0,
-			memory_order_acquire));
+	/* Acquire: pairs with the release of push. Release: for who finds the mark. */
+	struct evwork_mail *mail = mail_of(atomic_exchange_explicit(&box->head, mark,
+			memory_order_acq_rel));
 	struct evwork_mail *first = NULL;
 
 	while (mail) {
@@ -310,6 +343,20 @@ struct evwork_mail *mailbox_take(struct mailbox *box)
 		mail = next;
 	}
 	return first;
+}
+
+struct evwork_mail *mailbox_take(struct mailbox *box)
+{
+	return take(box, 0);
+}
+
+struct evwork_mail *mailbox_orphan(struct mailbox *box)
+{
+	struct evwork_mail *mail = take(box, ORPHAN);
+
+	await_writers(box);
+	close_descriptors(box);
+	return mail;
 }
 
 bool mailbox_empty(const struct mailbox *box)

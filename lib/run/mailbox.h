@@ -20,20 +20,35 @@ struct letter {
 	struct evwork_mail mail;
 	/* On the loop's thread. The letter is no longer used once this starts. */
 	void (*open)(struct letter *letter);
+	/* Instead of that, when the loop was freed by force: on any thread, under whatever
+	 * lock it was posted, so it takes none. */
+	void (*lose)(struct letter *letter);
 };
 
-static inline void letter_init(struct letter *letter, void (*open)(struct letter *letter))
+static inline void letter_init(struct letter *letter, void (*open)(struct letter *letter),
+	void (*lose)(struct letter *letter))
 {
 	letter->mail._next = NULL;
 	letter->mail._kind = MAIL_LETTER;
 	letter->mail._status = 0;
 	letter->open = open;
+	letter->lose = lose;
 }
 
 int mailbox_new(enum evwork_notify notify, struct mailbox **ret_box);
 /* [loop] Waits for threads that are just leaving a notification, closes the
  * descriptors and gives up the loop's reference. Nothing may be posted any more. */
 void mailbox_close(struct mailbox *box);
+
+/*
+ * [loop] The loop is freed by force. Closes the descriptors like mailbox_close, and returns
+ * what is in the box; what is posted from now on goes to mail_lost at once. The box must
+ * stay until all that is to be posted was, and is given up with mailbox_release.
+ */
+struct evwork_mail *mailbox_orphan(struct mailbox *box);
+void mailbox_release(struct mailbox *box);
+/* [any] What to do with mail that nobody takes; see force.c. */
+void mail_lost(struct evwork_mail *mail);
 
 /* In the child of a fork, whose descriptors are shared with the parent: closes them and
  * frees the box, and waits for no one, as no other thread is there. */

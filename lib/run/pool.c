@@ -267,6 +267,13 @@ static void free_inherited(struct evwork_pool *pool)
 	sys_free(pool);
 }
 
+static bool callback_to_come_locked(const struct evwork_pool *pool)
+{
+	/* Acquire: pairs with the release of who lost it. */
+	return pool->callback_due &&
+	       !atomic_load_explicit(&pool->callback_lost, memory_order_acquire);
+}
+
 int evwork_pool_free(struct evwork_pool *pool)
 {
 	struct worker *here = worker_here();
@@ -283,7 +290,7 @@ int evwork_pool_free(struct evwork_pool *pool)
 	stage_flush_here();
 	sys_lock(&pool->mutex);
 	busy = (atomic_load_explicit(&pool->pending, memory_order_acquire) & ~POOL_ENDED) ||
-		pool->callback_due || atomic_load(&pool->staging) || pool->room_waiters || pool->close_waiters;
+		callback_to_come_locked(pool) || atomic_load(&pool->staging) || pool->room_waiters || pool->close_waiters;
 	if (!busy)
 		pool_stop_locked(pool);
 	sys_unlock(&pool->mutex);

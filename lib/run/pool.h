@@ -120,6 +120,7 @@ struct evwork_pool {
 	sys_cond changed;               /* a worker started or ended; closed */
 	bool closed;                    /* everything has ended */
 	bool callback_due;              /* the closed callback is to come */
+	atomic_bool callback_lost;      /* no, as its loop was freed by force */
 	uint64_t wakeups, steals;
 	struct evwork_loop *closed_loop;
 	evwork_pool_closed_fn closed_fn;

@@ -25,6 +25,15 @@ static void open_post(struct letter *letter)
 	fn(arg);
 }
 
+static void lose_post(struct letter *letter)
+{
+	struct post *post = EVWORK_CONTAINER(letter, struct post, letter);
+	struct evwork_loop *loop = post->loop;
+
+	sys_free(post);
+	loop_orphan_leave(loop);
+}
+
 int evwork_post(struct evwork_loop *loop, void (*fn)(void *arg), void *arg)
 {
 	struct post *post;
@@ -40,7 +49,7 @@ int evwork_post(struct evwork_loop *loop, void (*fn)(void *arg), void *arg)
 		sys_free(post);
 		return rc;
 	}
-	letter_init(&post->letter, open_post);
+	letter_init(&post->letter, open_post, lose_post);
 	post->loop = loop;
 	post->fn = fn;
 	post->arg = arg;

@@ -217,6 +217,8 @@ static void turn(struct evwork_loop *loop)
 	}
 	if (loop->over) {
 		loop->running = false;
+		if (loop->orphaned)
+			loop_orphan_leave(loop);
 		return;
 	}
 	/* For EVLOOP_ONCE, which does not count the loop's own events. */
