@@ -48,7 +48,7 @@ static void deferred_call(void *arg)
 	deferred->order = ++crash->called;
 	deferred->thread = pthread_self();
 	deferred->dones = crash->probe.dones;
-	if (deferred == &crash->deferred[crash->panics_in - 1])
+	if (deferred - crash->deferred == crash->panics_in - 1)
 		evwork_panic(&crash->probe.job, "deferred");
 }
 

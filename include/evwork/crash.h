@@ -23,13 +23,14 @@
  * Work that ends its thread (pthread_exit, or pthread_cancel by someone else) is
  * contained as well: its deferred functions are called, done gets -EOWNERDEAD with
  * evwork_job_ran() 1, once, and another thread takes the worker's place, with the
- * same index (S-CRASH-2). on_stop is called on the thread that ends and on_start on
- * the new one. If no thread can be made, or on_start fails, the pool says so in the
+ * same index (S-CRASH-2). on_stop is called on the thread that ends, after the deferred
+ * functions, and on_start on the new one. If no thread can be made, or on_start fails, the pool says so in the
  * log, goes on with fewer workers, and tries again at each submit; without any worker
  * what is queued ends with -EAGAIN, not run, and a submit is refused with -EAGAIN
  * (S-CRASH-3). A pthread_cancel takes effect in work only, and there also not while
  * work is inside a blocking call of this library; one that meets a worker between two
- * jobs ends the next that comes to a cancellation point.
+ * jobs ends the next that comes to a cancellation point. Work that changes the
+ * cancellation state or type of its thread puts it back.
  *
  * What is not contained:
  *

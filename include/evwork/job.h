@@ -38,7 +38,8 @@ struct evwork_loop;
 
 /*
  * The work, on a worker thread, exactly once. What it returns is the status
- * that done gets. It must return; to stop early it polls evwork_job_err().
+ * that done gets; to stop early it polls evwork_job_err(). It must return or panic;
+ * crash.h says what becomes of work that does neither.
  */
 typedef int (*evwork_run_fn)(struct evwork_job *job);
 
@@ -109,7 +110,8 @@ void evwork_job_init(struct evwork_job *job, evwork_run_fn run, evwork_done_fn d
  *	own workers may still submit.
  * what a guard of the lane said.
  * -EAGAIN: the lane's queue is full. What another loop may be about to hand over, up
- *	to 128 jobs, counts as queued.
+ *	to 128 jobs, counts as queued. Or the pool has lost all its workers and could not
+ *	make one now, see crash.h.
  * -ENOMEM: only for unbounded lanes, and where libevent could not make room for
  *	the timer that keeps the loop alive.
  */
@@ -119,6 +121,7 @@ int evwork_submit(struct evwork_loop *loop, struct evwork_job *job);
  * evwork_submit_wait [wait] is evwork_submit that waits for room in the queue
  * instead of returning -EAGAIN, until job->ctx dies or the pool or the loop closes.
  * Guards are asked once there is room; their refusals are returned as they are.
+ * -EAGAIN: the pool has no worker, and could not make one now.
  * -EDEADLK: called on a loop's thread, or on a worker of the same pool (S-GEN-6).
  */
 int evwork_submit_wait(struct evwork_loop *loop, struct evwork_job *job);

@@ -107,7 +107,7 @@ const char *evwork_lane_name(const struct evwork_lane *lane);
 struct evwork_lane_stats {
 	uint64_t submitted, accepted, delivered;
 	uint64_t refused;            /* the sum of the next five */
-	uint64_t refused_full;       /* -EAGAIN: no room in the queue */
+	uint64_t refused_full;       /* -EAGAIN: no room in the queue, or no worker */
 	uint64_t refused_closed;     /* -ESHUTDOWN */
 	uint64_t refused_ctx;        /* the context was dead */
 	uint64_t refused_guard;      /* a guard said no */

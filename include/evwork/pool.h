@@ -68,9 +68,10 @@ struct evwork_pool_options {
 	 * timerfd.
 	 */
 	int64_t hold_us;
-	/* Run on each worker when it starts (0, or a negated code that fails
-	 * evwork_pool_new with it) and before it ends. May be NULL. on_stop runs for
-	 * every worker whose on_start returned 0. */
+	/* Run on the thread of each worker when it starts (0, or a negated code that
+	 * fails evwork_pool_new with it) and before it ends. May be NULL. on_stop runs on
+	 * every thread whose on_start returned 0, on one that a job ends, too; the thread
+	 * that replaces that has an on_start of its own, see crash.h. */
 	int (*on_start)(int worker, void *arg);
 	void (*on_stop)(int worker, void *arg);
 	void *hook_arg;

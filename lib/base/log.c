@@ -40,7 +40,7 @@ void evwork_set_log(evwork_log_fn fn, void *arg)
 
 	sys_lock(&hook.mutex);
 	while (hook.changing && depth == 0)
-		pthread_cond_wait(&hook.left, &hook.mutex);
+		sys_cond_wait(&hook.left, &hook.mutex, INT64_MAX);
 	hook.fn = fn;
 	hook.arg = arg;
 	atomic_store_explicit(&hooked, fn != NULL, memory_order_relaxed);
@@ -48,7 +48,7 @@ void evwork_set_log(evwork_log_fn fn, void *arg)
 		previous = hook.generation++ & 1;
 		hook.changing = true;
 		while (hook.inside[previous] != 0)
-			pthread_cond_wait(&hook.left, &hook.mutex);
+			sys_cond_wait(&hook.left, &hook.mutex, INT64_MAX);
 		hook.changing = false;
 		pthread_cond_broadcast(&hook.left);
 	}
@@ -57,6 +57,8 @@ void evwork_set_log(evwork_log_fn fn, void *arg)
 
 static void call_hook(enum evwork_log_level level, const char *text)
 {
+	/* The hook may well be a cancellation point, and must be counted out. */
+	int cancel = sys_no_cancel();
 	evwork_log_fn fn;
 	unsigned parity;
 	void *arg;
@@ -76,6 +78,7 @@ static void call_hook(enum evwork_log_level level, const char *text)
 	if (--hook.inside[parity] == 0)
 		pthread_cond_broadcast(&hook.left);
 	sys_unlock(&hook.mutex);
+	sys_cancel(cancel);
 }
 
 void base_log(enum evwork_log_level level, const char *format, ...)

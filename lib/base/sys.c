@@ -200,7 +200,7 @@ void sys_cond_fini(sys_cond *cond)
 	pthread_cond_destroy(cond);
 }
 
-void sys_cond_wait(sys_cond *cond, sys_mutex *mutex, int64_t until_ns)
+static void cond_wait(sys_cond *cond, sys_mutex *mutex, int64_t until_ns)
 {
 	struct timespec ts;
 
@@ -215,6 +215,14 @@ void sys_cond_wait(sys_cond *cond, sys_mutex *mutex, int64_t until_ns)
 	ts = timespec_of(until_ns);
 	pthread_cond_timedwait(cond, mutex, &ts);
 #endif
+}
+
+void sys_cond_wait(sys_cond *cond, sys_mutex *mutex, int64_t until_ns)
+{
+	int cancel = sys_no_cancel();
+
+	cond_wait(cond, mutex, until_ns);
+	sys_cancel(cancel);
 }
 
 #ifdef HAVE_SEM_CLOCKWAIT
@@ -234,13 +242,14 @@ void sys_parker_fini(struct sys_parker *parker)
 unsigned sys_park(struct sys_parker *parker, int64_t until_ns)
 {
 	struct timespec ts = timespec_of(until_ns);
+	int rc, cancel = sys_no_cancel();
 	unsigned tokens = 1;
-	int rc;
 
 	do
 		rc = until_ns == INT64_MAX ? sem_wait(&parker->tokens) :
 			sem_clockwait(&parker->tokens, CLOCK_MONOTONIC, &ts);
 	while (rc != 0 && errno == EINTR);
+	sys_cancel(cancel);
 	if (rc != 0)
 		return 0;
 	while (sem_trywait(&parker->tokens) == 0)
@@ -352,7 +361,30 @@ int sys_thread_create(sys_thread *ret_thread, size_t stack_size,
 
 void sys_thread_join(sys_thread thread)
 {
+	int cancel = sys_no_cancel();
+
 	pthread_join(thread, NULL);
+	sys_cancel(cancel);
+}
+
+int sys_no_cancel(void)
+{
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	return before;
+}
+
+void sys_cancel(int before)
+{
+	pthread_setcancelstate(before, &before);
+}
+
+void sys_guarded(void (*fn)(void *arg), void (*ended)(void *arg), void *arg)
+{
+	pthread_cleanup_push(ended, arg);
+	fn(arg);
+	pthread_cleanup_pop(0);
 }
 
 int sys_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
@@ -450,25 +482,32 @@ int sys_pipe(int ret_fds[2])
 
 void sys_close(int fd)
 {
+	int cancel = sys_no_cancel();
+
 	if (fd >= 0)
 		close(fd);
+	sys_cancel(cancel);
 }
 
 void sys_token_write(int fd, size_t size)
 {
 	uint64_t token = 1;
+	int cancel = sys_no_cancel();
 
 	/* EAGAIN: the descriptor is full of tokens, so its reader is notified. */
 	while (write(fd, &token, size) < 0 && errno == EINTR)
 		;
+	sys_cancel(cancel);
 }
 
 void sys_token_drain(int fd, size_t size)
 {
+	int cancel = sys_no_cancel();
 	char tokens[64];
 	ssize_t got;
 
 	do
 		got = read(fd, tokens, size == 1 ? sizeof(tokens) : size);
 	while ((got < 0 && errno == EINTR) || (size == 1 && got == (ssize_t)sizeof(tokens)));
+	sys_cancel(cancel);
 }

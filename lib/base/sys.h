@@ -138,6 +138,19 @@ void sys_thread_join(sys_thread thread);
 /* Has these called around each fork from now on: before it and after it in the parent,
  * and in the child. -ENOMEM. */
 int sys_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+
+/*
+ * Cancellation. No call of this file is a cancellation point: the library's locks and
+ * counters would not survive it. sys_no_cancel puts off what comes for the calling
+ * thread, and returns what sys_cancel needs to have it as it was.
+ */
+int sys_no_cancel(void);
+void sys_cancel(int before);
+
+/* Calls fn(arg), and ended(arg) only if the thread ends in that: from the unwinding of
+ * it, or however the system does it, on the same thread. */
+void sys_guarded(void (*fn)(void *arg), void (*ended)(void *arg), void *arg);
+
 /* Names the calling thread; cut to what the system takes. */
 void sys_thread_name(const char *name);
 size_t sys_stack_min(void);

@@ -3,7 +3,8 @@
 /*
  * Closing. `closing` is set once and only grows stronger. From then on nothing is
  * accepted, except in DRAIN from the pool's own workers. Workers end when
- * nothing is queued and none of them is busy, since a busy one may still submit.
+ * nothing is queued and none of them is busy, since a busy one may still submit; until
+ * then one whose thread is ended by a job is replaced, see replace.c.
  * The pool is closed when all workers have ended and the last done has
  * returned: pool->pending counts down to it.
  *
@@ -78,18 +79,28 @@ void pool_end_staging_locked(struct evwork_pool *pool)
 		pool_stop_locked(pool);
 }
 
+bool pool_count_out_locked(struct evwork_pool *pool)
+{
+	pool->alive--;
+	return pool->alive == 0 && atomic_load(&pool->closing);
+}
+
+void pool_all_ended(struct evwork_pool *pool)
+{
+	/* The threads are joined before the pool is freed. */
+	if (atomic_fetch_or_explicit(&pool->pending, POOL_ENDED, memory_order_acq_rel) == 0)
+		finish_close(pool);
+}
+
 void pool_worker_ended(struct evwork_pool *pool)
 {
 	bool last;
 
 	sys_lock(&pool->mutex);
-	pool->alive--;
-	last = pool->alive == 0 && atomic_load(&pool->closing);
+	last = pool_count_out_locked(pool);
 	sys_unlock(&pool->mutex);
-	/* The threads are joined before the pool is freed. */
-	if (last && atomic_fetch_or_explicit(&pool->pending, POOL_ENDED,
-			memory_order_acq_rel) == 0)
-		finish_close(pool);
+	if (last)
+		pool_all_ended(pool);
 }
 
 static void open_closed(struct letter *letter)
@@ -121,8 +132,7 @@ static void lose_closed(struct letter *letter)
 	loop_orphan_leave(loop);
 }
 
-/* Takes all queued jobs out; returns them linked through their mail. */
-static struct evwork_job *withdraw_all_locked(struct evwork_pool *pool)
+struct evwork_job *pool_withdraw_all_locked(struct evwork_pool *pool)
 {
 	struct evwork_job *aside[WORKER_BATCH], *jobs = NULL, *job;
 	struct evwork_lane *lane;
@@ -153,7 +163,7 @@ static struct evwork_job *withdraw_all_locked(struct evwork_pool *pool)
 }
 
 /* The list is in reverse order of its taking; turns it round and ends each. */
-static void end_all(struct evwork_job *jobs)
+void pool_end_all(struct evwork_job *jobs, int status)
 {
 	struct evwork_mail *mail = jobs ? &jobs->_mail : NULL, *first = NULL;
 
@@ -167,7 +177,7 @@ static void end_all(struct evwork_job *jobs)
 	while (first) {
 		struct evwork_mail *next = first->_next;
 
-		job_end_withdrawn(EVWORK_CONTAINER(first, struct evwork_job, _mail), -ECANCELED);
+		job_end_withdrawn(EVWORK_CONTAINER(first, struct evwork_job, _mail), status);
 		first = next;
 	}
 }
@@ -285,10 +295,14 @@ static void set_callback_locked(struct evwork_pool *pool,
 static struct evwork_job *set_mode_locked(struct evwork_pool *pool, enum evwork_close_mode mode)
 {
 	struct evwork_job *jobs = NULL;
+	bool first = atomic_load(&pool->closing) == 0;
 
 	atomic_store(&pool->closing, (int)mode);
+	/* Workers that could not be replaced have ended before. */
+	if (first && pool->alive == 0)
+		atomic_fetch_or_explicit(&pool->pending, POOL_ENDED, memory_order_acq_rel);
 	if (mode != EVWORK_DRAIN)
-		jobs = withdraw_all_locked(pool);
+		jobs = pool_withdraw_all_locked(pool);
 	pool_stop_locked(pool);
 	sys_cond_broadcast(&pool->room);
 	return jobs;
@@ -329,7 +343,7 @@ static int close_pool(struct evwork_pool *pool, const struct evwork_close_option
 		return -EALREADY;
 	if (alarm)
 		set_alarm(pool);
-	end_all(jobs);
+	pool_end_all(jobs, -ECANCELED);
 	if (mode == EVWORK_CANCEL_ALL)
 		cancel_running(pool);
 	pool_leave(pool, 1);

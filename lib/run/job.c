@@ -181,7 +181,8 @@ bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state)
 	return job_finish(worker, job, state, status, ran);
 }
 
-bool job_finish(struct worker *worker, struct evwork_job *job, uint32_t state, int status, bool ran)
+bool job_finish(struct worker *worker, struct evwork_job *job, uint32_t state, int status,
+	bool ran)
 {
 	if (ran && (state & JOB_DESCRIBED))
 		set_label(worker, NULL);
@@ -381,7 +382,6 @@ int evwork_cancel(struct evwork_job *job)
 static void drop(struct evwork_loop *loop, struct evwork_job *job)
 {
 	uint32_t state = job_state(job);
-
 	/* The job may be gone when drop returns. */
 	char *text = state & JOB_PANICKED ? crash_text(job) : NULL;
 
@@ -412,7 +412,8 @@ static void deliver_abandoned(struct evwork_loop *loop, struct evwork_job *job)
 		drop(loop, job);
 }
 
-static inline void deliver_ended(struct evwork_loop *loop, struct evwork_job *job, uint32_t state)
+static inline void deliver_ended(struct evwork_loop *loop, struct evwork_job *job,
+	uint32_t state)
 {
 	struct evwork_lane *lane = job->_lane;
 	int status = job->_mail._status;
@@ -431,7 +432,7 @@ static inline void deliver_ended(struct evwork_loop *loop, struct evwork_job *jo
 	stage_delivered(loop, lane, status);
 }
 
-/* What is rare. */
+/* What is rare: an abandoned job, or one with a text. */
 static void deliver_special(struct evwork_loop *loop, struct evwork_job *job, uint32_t state)
 {
 	char *text;

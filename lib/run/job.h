@@ -26,7 +26,8 @@
  *	ENDED      IDLE       the loop                 store
  *	ABANDONED  IDLE       the loop                 store
  *
- * A queued job's next phase is decided under the lock of what holds it, a running
+ * Work that panics or ends its thread is followed by the same as work that returns, see
+ * crash.c and replace.c. A queued job's next phase is decided under the lock of what holds it, a running
  * detachable job's by compare-and-swap: in both cases the first wins and the
  * other does nothing. Who makes the job ENDED or ABANDONED posts it, once.
  */
@@ -97,8 +98,9 @@ void job_mark_ran(struct evwork_job *job);
  * the job: true if it is to be posted.
  */
 bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state);
-/* [worker] The end of a special job, the same. */
-bool job_finish(struct worker *worker, struct evwork_job *job, uint32_t state, int status, bool ran);
+/* [worker] The second half of that, from where work has ended. */
+bool job_finish(struct worker *worker, struct evwork_job *job, uint32_t state, int status,
+	bool ran);
 
 /* [worker] Calls the deferred functions of the current job, see crash.c. */
 void crash_call_deferred(struct worker *worker);

@@ -88,9 +88,8 @@ static void fini_worker(struct worker *worker)
 
 static void fini_workers(struct evwork_pool *pool, int count)
 {
-	while (count-- > 0) {
+	while (count-- > 0)
 		fini_worker(&pool->workers[count]);
-	}
 	sys_free(pool->workers);
 }
 

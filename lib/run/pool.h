@@ -55,6 +55,12 @@ struct worker {
 	uint32_t last_seq;              /* of the last of them */
 	bool noted;                     /* they are among the starts of their lane */
 	bool busy;                      /* counted in the pool's busy */
+	bool vacant;                    /* it has no thread, and needs one */
+
+	/* Of a worker whose thread is not its first; see replace.c. */
+	bool replaced;
+	bool settled;                   /* what the thread that a job ended owed is done */
+	sys_thread predecessor;         /* to be joined by the thread that took over */
 
 	/* The worker's own. */
 	struct evwork_job *current;     /* whose work runs */
@@ -90,6 +96,7 @@ struct evwork_pool {
 	/* Seldom written, under the lock, and read for each job: on the lines of what is
 	 * fixed. */
 	atomic_uint lane_count;
+	atomic_uint vacant;             /* workers without a thread that need one */
 	/* enum evwork_close_mode, 0 while open. Sequentially consistent where staging is
 	 * looked at beside it, see stage.c. */
 	atomic_int closing;
@@ -296,9 +303,36 @@ int submit_kept(struct evwork_loop *loop, struct evwork_job *job);
 
 /* [worker] This worker touches the pool no more. */
 void pool_worker_ended(struct evwork_pool *pool);
+/* In two steps: true if this was the last one of a closing pool; then the second,
+ * without the lock. */
+bool pool_count_out_locked(struct evwork_pool *pool);
+void pool_all_ended(struct evwork_pool *pool);
 /* Makes all workers end once nothing is left to do. */
 void pool_stop_locked(struct evwork_pool *pool);
 
+/* Whether everything is over: told to stop, and nothing is left that any worker could
+ * still bring up. */
+static inline bool pool_over_locked(const struct evwork_pool *pool)
+{
+	return pool->stop && pool->busy == 0 && pool->kept == 0 &&
+	       atomic_load(&pool->staging) == 0 &&
+	       atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0;
+}
+
+/* Takes all queued jobs out; returns them linked through their mail. */
+struct evwork_job *pool_withdraw_all_locked(struct evwork_pool *pool);
+/* Ends these jobs, in the order in which they were queued. */
+void pool_end_all(struct evwork_job *jobs, int status);
+
 void *worker_main(void *arg);
+
+/* [worker] Counts it out of what it took before. */
+void worker_return_locked(struct worker *worker, int64_t now);
+/* [worker] Wakes the loop that it owes this. */
+void worker_pay(struct worker *worker);
+/* [worker] No job comes any more: calls the hook. */
+void worker_stop_hook(struct worker *worker);
+/* [worker] Waits until whoever has promised a token is through with the worker. */
+void worker_collect_tokens(struct worker *worker);
 
 #endif

@@ -77,21 +77,29 @@ bool stage_begin(struct evwork_lane *lane)
 	return false;
 }
 
-/* Queues one staged job, unless it was cancelled meanwhile or the pool has been
- * told to cancel what is queued: then it is linked to what is to be posted. */
-static bool flush_one_locked(struct evwork_lane *lane, struct evwork_job *job, bool cancel,
+/* What becomes of staged jobs: 0, or with what they end. */
+static int staged_status_locked(const struct evwork_pool *pool)
+{
+	if (atomic_load(&pool->closing) > EVWORK_DRAIN)
+		return -ECANCELED;
+	return pool->alive == 0 ? -EAGAIN : 0;
+}
+
+/* Queues one staged job, unless it was cancelled meanwhile or all are to end: then it
+ * is linked to what is to be posted. */
+static bool flush_one_locked(struct evwork_lane *lane, struct evwork_job *job, int status,
 	struct evwork_job **ended)
 {
 	uint32_t state = job_state(job);
 
-	if (job_phase_of(state) == JOB_QUEUED && !cancel) {
+	if (job_phase_of(state) == JOB_QUEUED && status == 0) {
 		job_set_state(job, state & ~JOB_STAGED);
 		sched_queue_locked(lane, job);
 		return true;
 	}
+	job->_mail._status = job_phase_of(state) == JOB_QUEUED ? status : -ECANCELED;
 	if (job_phase_of(state) == JOB_QUEUED)
 		job_set_state(job, (state & ~JOB_PHASE) | JOB_ENDED);
-	job->_mail._status = -ECANCELED;
 	job->_mail._next = *ended ? &(*ended)->_mail : NULL;
 	*ended = job;
 	return false;
@@ -104,20 +112,22 @@ void stage_flush_jobs(struct evwork_loop *loop)
 	struct evwork_job *ended = NULL;
 	struct worker *wake;
 	unsigned i, count = stage->count, queued = 0;
-	bool cancel;
+	int status;
 
 	if (count == 0)
 		return;
 	/* Not the loop's pool, which may be gone. */
 	pool = stage->jobs[0]->_lane->pool;
 	stage->count = 0;
+	if (pool_has_vacant(pool))
+		pool_fill_vacant(pool);
 	sys_lock(&pool->mutex);
-	cancel = atomic_load(&pool->closing) > EVWORK_DRAIN;
+	status = staged_status_locked(pool);
 	for (i = 0; i < count; i++) {
 		/* A bounded ring never has to grow, see ring.c; an unbounded lane is not
 		 * plain. */
 		sched_reserve_locked(pool->lane);
-		queued += flush_one_locked(pool->lane, stage->jobs[i], cancel, &ended);
+		queued += flush_one_locked(pool->lane, stage->jobs[i], status, &ended);
 	}
 	wake = pool_pushed_locked(pool->lane, count, queued);
 	pool_end_staging_locked(pool);

@@ -10,6 +10,7 @@
 
 #include "run/job.h"
 #include "run/loop.h"
+#include "run/replace.h"
 
 /* Enough for workers that are awake to take without coming back at once. */
 #define STAGE_ENOUGH 32
@@ -36,7 +37,7 @@ static inline bool stage_submit(struct evwork_loop *loop, struct evwork_job *job
 	pool = lane->pool;
 	/* Acquire: who was told of the close is refused. */
 	if (atomic_load_explicit(&pool->closing, memory_order_acquire) || !lane->plain ||
-	    !sched_single_lane(pool))
+	    !sched_single_lane(pool) || pool_has_vacant(pool))
 		return false;
 	/* The rest of what loop_enter does is for the long way. */
 	if (!loop->keeper_on || atomic_load_explicit(&loop->closing, memory_order_acquire))

@@ -16,6 +16,7 @@
 #include "run/ctx.h"
 #include "run/job.h"
 #include "run/loop.h"
+#include "run/replace.h"
 #include "run/stage_fast.h"
 
 struct admission {
@@ -91,6 +92,8 @@ static int enqueue_locked(struct admission *admission, bool own)
 
 	if (refused(admission))
 		return -ESHUTDOWN;
+	if (lane->pool->alive == 0)
+		return -EAGAIN;         /* no worker is left to run it */
 	if (!pool_has_room_locked(lane)) {
 		admission->full = true;
 		return -EAGAIN;
@@ -241,6 +244,8 @@ static int admit(struct admission *admission)
 
 	if (rc == 0 && refused(admission))
 		rc = -ESHUTDOWN;
+	if (rc == 0 && pool_has_vacant(lane->pool))
+		pool_fill_vacant(lane->pool);
 	if (rc == 0)
 		rc = loop_enter(admission->loop, &own);
 	if (rc == -ENOMEM && is_full(admission))

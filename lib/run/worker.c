@@ -21,6 +21,7 @@
 #include "run/crash.h"
 #include "run/job.h"
 #include "run/loop.h"
+#include "run/replace.h"
 
 static SYS_THREAD_LOCAL struct worker *here;
 
@@ -63,7 +64,7 @@ static uint32_t backlog(const struct worker *worker)
 		(uint32_t)worker->pool->threads;
 }
 
-static void pay(struct worker *worker)
+void worker_pay(struct worker *worker)
 {
 	if (worker->owed) {
 		mailbox_settle(worker->owed);
@@ -93,7 +94,7 @@ static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
 		if (mailbox_post_held(box, &job->_mail, (struct hold){
 				.ns = plenty ? left_ns : POOL_PLENTY_NS, .most_ns = hold_ns,
 				.patient = plenty, .owes = owes }) && !owes) {
-			pay(worker);
+			worker_pay(worker);
 			worker->owed = box;
 			worker->owed_after = left_ns <= WAKE_NS ? left :
 				left - (uint32_t)(WAKE_NS / run_ns);
@@ -103,7 +104,7 @@ static void post(struct worker *worker, struct evwork_job *job, uint32_t left)
 		mailbox_post(box, &job->_mail);
 	}
 	if (worker->owed && (left == 0 || --worker->owed_after == 0))
-		pay(worker);
+		worker_pay(worker);
 }
 
 /* A sample far above the average is more often a worker that lost its CPU than a job
@@ -118,8 +119,7 @@ static void note_run_time(struct worker *worker, int64_t sample)
 		worker->run_ns = (3 * worker->run_ns + (sample < most ? sample : most)) / 4;
 }
 
-/* Counts the worker out of what it took before. */
-static void return_locked(struct worker *worker, int64_t now)
+void worker_return_locked(struct worker *worker, int64_t now)
 {
 	struct evwork_pool *pool = worker->pool;
 
@@ -236,15 +236,6 @@ static void sleep_locked(struct worker *worker, int64_t pool_now)
 	}
 }
 
-/* Whether everything is over: told to stop, and nothing is left that this or any
- * other worker could still bring up. */
-static bool over_locked(const struct evwork_pool *pool)
-{
-	return pool->stop && pool->busy == 0 && pool->kept == 0 &&
-	       atomic_load(&pool->staging) == 0 &&
-	       atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0;
-}
-
 static int64_t pool_time(const struct evwork_pool *pool, int64_t now)
 {
 	return pool->clock ? clock_now(pool->clock) : now;
@@ -263,18 +254,18 @@ static bool take_waiting(struct worker *worker)
 	struct worker *next = NULL;
 
 	sys_lock(&pool->mutex);
-	return_locked(worker, now);
+	worker_return_locked(worker, now);
 	while (!take_locked(worker, now, pool_now, &next)) {
-		if (over_locked(pool)) {
+		if (pool_over_locked(pool)) {
 			worker->over = true;
 			pool_stop_locked(pool);
 			sys_unlock(&pool->mutex);
-			pay(worker);
+			worker_pay(worker);
 			return false;
 		}
 		if (worker->owed || !spun) {
 			sys_unlock(&pool->mutex);
-			pay(worker);
+			worker_pay(worker);
 			if (!spun)
 				spin(pool);
 			spun = true;
@@ -302,8 +293,8 @@ static struct evwork_job *take(struct worker *worker)
 	return job;
 }
 
-/* Takes and runs jobs, to the end. Not part of work, where the compiler must not keep
- * anything in registers. */
+/* Takes and runs jobs, to the end. Apart from work, to which a panic returns: what the
+ * compiler keeps in registers there would be lost. */
 static __attribute__((noinline)) void run_jobs(struct worker *worker)
 {
 	struct evwork_job *job = next_local(worker), *next;
@@ -322,7 +313,7 @@ static __attribute__((noinline)) void run_jobs(struct worker *worker)
 	}
 }
 
-/* The current job has panicked. What is set aside goes on after it. */
+/* The current job has panicked. What is set aside behind it stays so. */
 static void end_panicked(struct worker *worker)
 {
 	struct evwork_job *job = worker->current;
@@ -331,8 +322,10 @@ static void end_panicked(struct worker *worker)
 		post(worker, job, backlog(worker));
 }
 
-static void work(struct worker *worker)
+static void work(void *arg)
 {
+	struct worker *worker = arg;
+
 	if (sys_jump_set(worker->back) != 0)
 		end_panicked(worker);
 	run_jobs(worker);
@@ -349,28 +342,59 @@ static int run_start_hook(struct worker *worker)
 	if (pool->on_start)
 		rc = pool->on_start(worker->index, pool->hook_arg);
 	sys_lock(&pool->mutex);
-	pool->started++;
-	if (rc && !pool->start_error)
-		pool->start_error = rc;
+	if (!worker->replaced) {
+		pool->started++;
+		if (rc && !pool->start_error)
+			pool->start_error = rc;
+	}
 	sys_cond_broadcast(&pool->changed);
 	sys_unlock(&pool->mutex);
 	return rc;
 }
 
+void worker_stop_hook(struct worker *worker)
+{
+	struct evwork_pool *pool = worker->pool;
+
+	worker->over = true;
+	if (pool->on_stop)
+		pool->on_stop(worker->index, pool->hook_arg);
+}
+
+void worker_collect_tokens(struct worker *worker)
+{
+	while (worker->tokens != atomic_load_explicit(&worker->promised, memory_order_relaxed))
+		worker->tokens += sys_park(&worker->parker, INT64_MAX);
+}
+
+/* The life of a thread whose start hook has agreed. It may be cancelled in work; around
+ * that nothing is a cancellation point, see sys.h, and the hooks are not disturbed. */
+static void live(struct worker *worker, int cancel)
+{
+	sys_cancel(cancel);
+	sys_guarded(work, worker_thread_ends, worker);
+	sys_no_cancel();
+	worker_stop_hook(worker);
+	worker_collect_tokens(worker);
+	pool_worker_ended(worker->pool);
+}
+
 void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
-	struct evwork_pool *pool = worker->pool;
+	int cancel = sys_no_cancel();
 
 	here = worker;
+	if (worker->replaced)
+		sys_thread_join(worker->predecessor);
+	worker->over = worker->settled = false;
 	if (run_start_hook(worker) == 0) {
-		work(worker);
-		if (pool->on_stop)
-			pool->on_stop(worker->index, pool->hook_arg);
+		live(worker, cancel);
+	} else if (worker->replaced) {
+		worker_gives_up(worker);
+	} else {
+		worker_collect_tokens(worker);
+		pool_worker_ended(worker->pool);
 	}
-	/* Whoever has still a token for this worker must be through with it. */
-	while (worker->tokens != atomic_load_explicit(&worker->promised, memory_order_relaxed))
-		worker->tokens += sys_park(&worker->parker, INT64_MAX);
-	pool_worker_ended(pool);
 	return NULL;
 }
