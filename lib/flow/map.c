@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /*
- * Maps. `width` members of a group claim ranges of indexes from one counter until
- * none is left. How long a range is a member finds out by its own clock: as many
- * elements as took RANGE_NS before, but never more than its share of half of what is
- * left, so that all come to the end together.
+ * Maps. As many members of a group as may run at once claim ranges of indexes from one
+ * counter until none is left. How long a range is a member finds out by its own clock:
+ * as many elements as took RANGE_NS before, but never more than its share of half of
+ * what is left, so that all come to the end together.
  *
  * Each index is claimed once, by the compare-and-swap on `next`, and its status and
  * result are written by the member that claimed it only. That these are seen in
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "flow/group.h"
+#include "run/ctx.h"
 #include "run/pool.h"
 #include "evwork/map.h"
 
@@ -54,6 +55,7 @@ struct evwork_map {
 	char pad[64];
 	_Atomic size_t next;
 	atomic_bool stop;
+	atomic_bool left_out;           /* part of a range that was claimed */
 	char pad_end[64];
 
 	size_t width;
@@ -110,6 +112,15 @@ static void note_error(struct evwork_map *map, size_t index, int status)
 		evwork_group_cancel(map->group, status);
 }
 
+/* Whether no further element may be begun: asked for each, as a range that was claimed
+ * when elements were quick may take long. So the clock is not looked at: a deadline
+ * shows here once the loop has seen it pass, and else at the end of the range. */
+static bool must_end(const struct evwork_map *map)
+{
+	return atomic_load_explicit(&map->stop, memory_order_relaxed) ||
+		atomic_load_explicit(&map->group->ctx->err, memory_order_relaxed);
+}
+
 static void run_range(struct evwork_map *map, size_t first, size_t length)
 {
 	size_t index;
@@ -119,8 +130,10 @@ static void run_range(struct evwork_map *map, size_t first, size_t length)
 		char *result = map->result_size ? map->results + index * map->result_size : NULL;
 		int status;
 
-		if (atomic_load_explicit(&map->stop, memory_order_relaxed))
+		if (must_end(map)) {
+			atomic_store_explicit(&map->left_out, true, memory_order_relaxed);
 			return;
+		}
 		status = map->fn(map, index, item, result);
 		map->statuses[index] = status ? status : KEPT_OK;
 		if (status) {
@@ -153,20 +166,28 @@ static int run(struct evwork_job *job)
 	return err;
 }
 
+static bool tried_all(const struct evwork_map *map)
+{
+	return atomic_load_explicit(&map->next, memory_order_relaxed) == map->count &&
+		!atomic_load_explicit(&map->left_out, memory_order_relaxed);
+}
+
 static void on_join(struct evwork_group *group, int status, void *arg)
 {
 	struct evwork_map *map = arg;
 
-	(void)group;
 	if (map->refused) {
 		evwork_map_free(map);
 		return;
 	}
-	/* A crash comes first, then what ended the map early. */
-	if (status != -EOWNERDEAD && map->stopped_by)
-		status = map->stopped_by;
-	else if (status == 0)
-		status = map->first_error;
+	/* A crash comes first, then what ended the map early. A member that the pool ended
+	 * for reasons of its own did no harm if the others have left nothing out. */
+	if (status != -EOWNERDEAD) {
+		if (map->stopped_by)
+			status = map->stopped_by;
+		else if (status == 0 || (group->decided && tried_all(map)))
+			status = map->first_error;
+	}
 	map->status = status;
 	/* Release: pairs with the acquire of who asks, on whatever thread. */
 	atomic_store_explicit(&map->ended, true, memory_order_release);
@@ -251,10 +272,14 @@ static int go(struct evwork_map *map)
 	return 0;
 }
 
+/* No more members than can run at once: the others would take room in the lane, and the
+ * end of the map would wait for them. */
 static size_t width_of(const struct evwork_map_options *options, const struct evwork_lane *lane)
 {
-	size_t width = options->width ? (size_t)options->width : (size_t)lane->pool->threads;
+	size_t width = (size_t)lane->pool->threads;
 
+	if (options->width && (size_t)options->width < width)
+		width = (size_t)options->width;
 	return width < options->count ? width : options->count;
 }
 
