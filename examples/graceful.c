@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * graceful: a server that ends well. It listens on the loopback interface, and each
+ * line that a client sends is a request which a group of jobs computes:
+ *
+ *	$ graceful -p 7000 &
+ *	listening on 7000
+ *	$ nc 127.0.0.1 7000
+ *	ready
+ *	sum 1 2 3
+ *	ok 6
+ *	hash some text
+ *	ok 4fa6813f5364268d…
+ *
+ * What it is about is SIGTERM, or Ctrl-C, after which
+ *
+ * - nothing is accepted any more: no connection and no line;
+ * - every request that was accepted is still answered, under load, and each client is
+ *   told how many these were;
+ * - a second signal cancels what still runs, and what was not begun;
+ * - when it ends nothing is left: no job, no thread, no connection, no descriptor. That
+ *   is checked, and told as "clean".
+ *
+ * The end is a chain, of which each link starts the next one from its callback:
+ *
+ *	on_signal      closes the listener, stops the connections, and drains the pool
+ *	pool_closed    the last job is done: waits for the clients to leave
+ *	all_left       the last connection is closed: closes the loop
+ *	loop_closed    nothing keeps event_base_dispatch() any more, and main frees
+ *
+ *	graceful.c             options, set-up, the end
+ *	graceful_connection.c  lines in, replies out, one after the other
+ *	graceful_request.c     a line, its group, its reply
+ *
+ * Exit status: 0 after a clean end, 1 if not, 2 for a mistake in the arguments.
+ */
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* for getopt() under -std=c11 */
+#endif
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <event2/listener.h>
+
+#include <evwork.h>
+
+#include "graceful_connection.h"
+
+/* How long clients may take to read their last replies and to leave. */
+#define LINGER_MS 3000
+
+#define EXIT_USAGE 2
+
+struct arguments {
+	uint64_t port;           /* 0: any */
+	uint64_t workers;        /* 0: one per CPU */
+	uint64_t queue;          /* jobs that may wait, four for a request */
+	uint64_t rounds;         /* of hash */
+	uint64_t timeout_ms;     /* of a request */
+};
+
+struct server {
+	struct event_base *base;
+	struct evwork_pool *pool;
+	struct evwork_loop *loop;
+	struct event *signals[2];
+	struct evconnlistener *listener;
+	struct connections connections;
+	struct evwork_latch_waiter idle;
+	struct evwork_timer linger;
+	int descriptors;         /* that were open before */
+	bool stopping;
+	bool drained;
+	int error;               /* of the end, a status */
+};
+
+/* ---- the end ---- */
+
+/* Of the end's own calls, that all are expected to work. */
+static void expect(struct server *server, const char *what, int rc)
+{
+	if (!rc)
+		return;
+	(void)fprintf(stderr, "graceful: %s: %s\n", what, evwork_strerror(rc));
+	server->error = rc;
+}
+
+static void loop_closed(struct evwork_loop *loop, void *arg)
+{
+	struct server *server = arg;
+
+	(void)loop;
+	for (size_t i = 0; i < 2; i++)
+		(void)event_del(server->signals[i]);
+}
+
+static void all_left(struct evwork_latch_waiter *waiter, int status)
+{
+	struct server *server = EVWORK_CONTAINER(waiter, struct server, idle);
+
+	expect(server, "waiting for connections", status);
+	(void)evwork_timer_stop(&server->linger); /* -ESRCH: it is what brought this about */
+	expect(server, "closing the loop", evwork_loop_close(server->loop, loop_closed, server));
+}
+
+/* Some clients have neither read their replies nor left. */
+static void linger_over(struct evwork_timer *timer, int status)
+{
+	struct server *server = EVWORK_CONTAINER(timer, struct server, linger);
+
+	if (!status)
+		connections_cut(&server->connections);
+}
+
+static void pool_closed(struct evwork_pool *pool, int status, void *arg)
+{
+	struct server *server = arg;
+
+	(void)pool;
+	expect(server, "draining the pool", status);
+	server->drained = true;
+	expect(server, "waiting for connections",
+		evwork_latch_after(server->connections.open, server->loop, &server->idle));
+	expect(server, "waiting for clients",
+		evwork_timer_start(server->loop, &server->linger, LINGER_MS));
+}
+
+static void server_stop(struct server *server)
+{
+	server->stopping = true;
+	evconnlistener_free(server->listener);
+	server->listener = NULL;
+	connections_stop(&server->connections);
+	(void)fprintf(stderr, "draining %" PRIu64 " requests\n", server->connections.accepted
+		- server->connections.answered - server->connections.abandoned);
+	expect(server, "draining the pool",
+		evwork_pool_close(server->pool, EVWORK_DRAIN, server->loop, pool_closed, server));
+}
+
+static void server_hurry(struct server *server)
+{
+	(void)fputs("cancelling\n", stderr);
+	if (server->drained)
+		connections_cut(&server->connections);
+	else /* -EALREADY for a third signal */
+		(void)evwork_pool_close(server->pool, EVWORK_CANCEL_ALL, NULL, NULL, NULL);
+}
+
+static void on_signal(evutil_socket_t signal, short what, void *arg)
+{
+	struct server *server = arg;
+
+	(void)signal;
+	(void)what;
+	if (server->stopping)
+		server_hurry(server);
+	else
+		server_stop(server);
+}
+
+/* The directory lists the one it is read through as well, each time. */
+static int descriptors_count(void)
+{
+	DIR *directory = opendir("/dev/fd");
+	int count = 0;
+
+	if (!directory)
+		return 0;
+	while (readdir(directory))
+		count++;
+	(void)closedir(directory);
+	return count;
+}
+
+/* Frees a server in any state in which nothing is under way. What cannot be freed has
+ * something left that should be over. */
+static void server_fini(struct server *server)
+{
+	if (server->listener)
+		evconnlistener_free(server->listener);
+	for (size_t i = 0; i < 2; i++)
+		if (server->signals[i])
+			event_free(server->signals[i]);
+	expect(server, "freeing the loop", evwork_loop_free(server->loop));
+	expect(server, "freeing the pool", evwork_pool_free(server->pool));
+	expect(server, "freeing the latch", evwork_latch_free(server->connections.open));
+	if (server->base)
+		event_base_free(server->base);
+}
+
+static bool is_clean(const struct server *server)
+{
+	const struct connections *all = &server->connections;
+
+	(void)fprintf(stderr, "%" PRIu64 " connections, %" PRIu64 " requests: %" PRIu64
+		" answered, %" PRIu64 " abandoned by their clients\n",
+		all->served, all->accepted, all->answered, all->abandoned);
+	return !server->error && !all->first && descriptors_count() == server->descriptors
+		&& all->accepted == all->answered + all->abandoned;
+}
+
+/* ---- set-up ---- */
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
+	struct sockaddr *address, int length, void *arg)
+{
+	struct server *server = arg;
+
+	(void)listener;
+	(void)address;
+	(void)length;
+	connections_add(&server->connections, fd);
+}
+
+static int listener_open(struct server *server, uint16_t port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	socklen_t length = sizeof(address);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	server->listener = evconnlistener_new_bind(server->base, on_accept, server,
+		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, SOMAXCONN,
+		(struct sockaddr *)&address, (int)length);
+	if (!server->listener)
+		return -errno;
+	if (getsockname(evconnlistener_get_fd(server->listener), (struct sockaddr *)&address, &length))
+		return -errno;
+	if (printf("listening on %u\n", ntohs(address.sin_port)) < 0 || fflush(stdout))
+		return -errno;
+	return 0;
+}
+
+static int signal_watch(struct server *server, int number, struct event **ret_event)
+{
+	*ret_event = evsignal_new(server->base, number, on_signal, server);
+	return !*ret_event || event_add(*ret_event, NULL) ? -ENOMEM : 0;
+}
+
+static int server_init(struct server *server, const struct arguments *arguments)
+{
+	struct evwork_pool_options options = { .name = "graceful" };
+	int rc;
+
+	server->descriptors = descriptors_count();
+	evwork_latch_waiter_init(&server->idle, all_left);
+	evwork_timer_init(&server->linger, linger_over);
+	options.threads = (int)arguments->workers;
+	options.lane.queue_limit = (size_t)arguments->queue;
+	server->base = event_base_new();
+	if (!server->base)
+		return -ENOMEM;
+	rc = evwork_pool_new(&options, &server->pool);
+	if (!rc)
+		rc = evwork_loop_new(server->base, server->pool, NULL, &server->loop);
+	if (!rc)
+		rc = evwork_latch_new(&server->connections.open);
+	server->connections.requests.loop = server->loop;
+	server->connections.requests.rounds = arguments->rounds;
+	server->connections.requests.timeout_ms = (int64_t)arguments->timeout_ms;
+	if (!rc)
+		rc = signal_watch(server, SIGTERM, &server->signals[0]);
+	if (!rc)
+		rc = signal_watch(server, SIGINT, &server->signals[1]);
+	if (!rc)
+		rc = listener_open(server, (uint16_t)arguments->port);
+	return rc;
+}
+
+/* ---- arguments ---- */
+
+static const char usage[] =
+	"usage: graceful [-p PORT] [-w WORKERS] [-q QUEUE] [-r ROUNDS] [-t MS]\n"
+	"A server on the loopback interface that answers the lines `hash TEXT' and\n"
+	"`sum N N N...'.\n"
+	"  -p PORT     0, if not given, is any that is free\n"
+	"  -w WORKERS  threads that compute, 1 to 1024; one per CPU if not given\n"
+	"  -q QUEUE    jobs that may wait, four for a request; 1024 if not given\n"
+	"  -r ROUNDS   how slow hash is; 1000 if not given\n"
+	"  -t MS       how long a request may take; 10000 if not given\n"
+	"SIGTERM or Ctrl-C ends it when all that was accepted is answered; once more cancels\n"
+	"that.\n";
+
+static int number_parse(const char *text, uint64_t least, uint64_t most, uint64_t *ret_value)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno || end == text || *end || *text == '-' || value < least || value > most)
+		return -EINVAL;
+	*ret_value = value;
+	return 0;
+}
+
+static int argument_set(struct arguments *arguments, int option, const char *text)
+{
+	switch (option) {
+	case 'p':
+		return number_parse(text, 0, UINT16_MAX, &arguments->port);
+	case 'w':
+		return number_parse(text, 1, EVWORK_THREADS_MAX, &arguments->workers);
+	case 'q':
+		return number_parse(text, 1, EVWORK_QUEUE_LIMIT_MAX, &arguments->queue);
+	case 'r':
+		return number_parse(text, 1, INT64_MAX, &arguments->rounds);
+	case 't':
+		return number_parse(text, 1, INT32_MAX, &arguments->timeout_ms);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* Returns an exit status, or -1 to go on. */
+static int arguments_parse(int argc, char **argv, struct arguments *arguments)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "hp:q:r:t:w:")) != -1) {
+		if (option == 'h')
+			return fputs(usage, stdout) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+		if (option != '?' && !argument_set(arguments, option, optarg))
+			continue;
+		if (option != '?')
+			(void)fprintf(stderr, "graceful: -%c: not a number in range: %s\n", option, optarg);
+		(void)fputs(usage, stderr);
+		return EXIT_USAGE;
+	}
+	if (optind == argc)
+		return -1;
+	(void)fputs(usage, stderr);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = { .queue = 1024, .rounds = 1000, .timeout_ms = 10000 };
+	struct server server = { 0 };
+	int status = arguments_parse(argc, argv, &arguments);
+	int rc;
+
+	if (status >= 0)
+		return status;
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) /* clients leave while we write */
+		return EXIT_FAILURE;
+	rc = server_init(&server, &arguments);
+	if (!rc && event_base_dispatch(server.base) < 0)
+		rc = -EIO;
+	if (rc)
+		(void)fprintf(stderr, "graceful: %s\n", evwork_strerror(rc));
+	server_fini(&server);
+	if (!is_clean(&server) || rc)
+		return EXIT_FAILURE;
+	(void)fputs("clean\n", stderr);
+	return EXIT_SUCCESS;
+}
