@@ -248,9 +248,11 @@ static void leave(struct evwork_group *group, bool ran_in_pool)
 	sys_lock(&group->mutex);
 	if (ran_in_pool)
 		group->running--;
-	sys_unlock(&group->mutex);
-	start_waiting(group);
-	sys_lock(&group->mutex);
+	if (group->waiting.head) {
+		sys_unlock(&group->mutex);
+		start_waiting(group);
+		sys_lock(&group->mutex);
+	}
 	/* What kills the context after the last end changes nothing any more. */
 	group->death = atomic_load_explicit(&group->ctx->err, memory_order_acquire);
 	kept = group_leave_locked(group, true);

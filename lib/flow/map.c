@@ -23,7 +23,7 @@
 /* Long against claiming a range, short against the time in which others wait. */
 #define RANGE_NS INT64_C(50000)
 
-/* Statuses as they are kept: 0 is not run, so that nothing must be filled. */
+/* Statuses as they are kept, of what was claimed: 0 is not run. */
 #define KEPT_OK INT_MIN
 
 struct runner {
@@ -112,35 +112,47 @@ static void note_error(struct evwork_map *map, size_t index, int status)
 		evwork_group_cancel(map->group, status);
 }
 
-/* Whether no further element may be begun: asked for each, as a range that was claimed
- * when elements were quick may take long. So the clock is not looked at: a deadline
- * shows here once the loop has seen it pass, and else at the end of the range. */
-static bool must_end(const struct evwork_map *map)
+/* One element; its status is kept. */
+static void run_one(struct evwork_map *map, size_t index, void *item, void *result)
 {
-	return atomic_load_explicit(&map->stop, memory_order_relaxed) ||
-		atomic_load_explicit(&map->group->ctx->err, memory_order_relaxed);
+	int status = map->fn(map, index, item, result);
+
+	if (status == 0) {
+		map->statuses[index] = KEPT_OK;
+		return;
+	}
+	map->statuses[index] = status;
+	if (result)
+		memset(result, 0, map->result_size);
+	note_error(map, index, status);
 }
 
+/*
+ * Whether to go on is asked for each element, as a range that was claimed when elements
+ * were quick may take long. So the clock is not looked at: a deadline shows here once
+ * the loop has seen it pass, and else at the end of the range.
+ */
 static void run_range(struct evwork_map *map, size_t first, size_t length)
 {
-	size_t index;
+	const _Atomic int *err = &map->group->ctx->err;
+	size_t index, item_size = map->item_size, result_size = map->result_size;
+	char *item = item_size ? (char *)map->items + first * item_size : NULL;
+	char *result = result_size ? map->results + first * result_size : NULL;
 
+	memset(&map->statuses[first], 0, length * sizeof(int));
+	if (result)
+		memset(result, 0, length * result_size);
 	for (index = first; index < first + length; index++) {
-		char *item = map->item_size ? (char *)map->items + index * map->item_size : NULL;
-		char *result = map->result_size ? map->results + index * map->result_size : NULL;
-		int status;
-
-		if (must_end(map)) {
+		if (atomic_load_explicit(&map->stop, memory_order_relaxed) ||
+		    atomic_load_explicit(err, memory_order_relaxed)) {
 			atomic_store_explicit(&map->left_out, true, memory_order_relaxed);
 			return;
 		}
-		status = map->fn(map, index, item, result);
-		map->statuses[index] = status ? status : KEPT_OK;
-		if (status) {
-			if (result)
-				memset(result, 0, map->result_size);
-			note_error(map, index, status);
-		}
+		run_one(map, index, item, result);
+		if (item)
+			item += item_size;
+		if (result)
+			result += result_size;
 	}
 }
 
@@ -244,10 +256,11 @@ static int make(const struct evwork_map_options *options, size_t width,
 	}
 	set_options(map, options);
 	map->width = width;
+	/* Cleared range by range, on the workers: here that would stall the loop. */
 	if (map->count)
-		map->statuses = sys_zalloc(map->count * sizeof(int));
+		map->statuses = sys_alloc(map->count * sizeof(int));
 	if (map->count && map->result_size)
-		map->results = sys_zalloc(map->count * map->result_size);
+		map->results = sys_alloc(map->count * map->result_size);
 	if (map->count && (!map->statuses || (map->result_size && !map->results))) {
 		release(map);
 		return -ENOMEM;
@@ -360,7 +373,9 @@ int evwork_map_state(struct evwork_map *map, size_t index, int *ret_status)
 	/* Acquire: pairs with the release of on_join, which comes after all ends. */
 	if (!atomic_load_explicit(&map->ended, memory_order_acquire))
 		return -EBUSY;
-	status = map->statuses[index];
+	/* Relaxed: the end has been seen. What was not claimed was never written. */
+	status = index < atomic_load_explicit(&map->next, memory_order_relaxed) ?
+		map->statuses[index] : 0;
 	if (ret_status)
 		*ret_status = status == KEPT_OK ? 0 : status;
 	return status == 0 ? EVWORK_MEMBER_NOT_RUN :
