@@ -138,6 +138,7 @@ struct evwork_watch {
 	uint64_t _order;
 	uint32_t _state;
 	int _status;
+	void (*_lost)(struct evwork_watch *watch);
 };
 
 /* evwork_watch_init prepares a watch; needed once, before its first use. */

@@ -129,7 +129,8 @@ int evwork_group_new(struct evwork_loop *loop, const struct evwork_group_options
  * member keeps its lane and pool from being freed; evwork_cancel() of its job is
  * -ESRCH. If its lane is full when its turn comes, it waits for the end of another one;
  * if none of the group runs, it ends with -EAGAIN, not run. If its pool closes, it
- * ends as what is queued there: it runs with EVWORK_DRAIN, else it gets -ECANCELED.
+ * ends as what is queued there: it runs with EVWORK_DRAIN, else it gets -ECANCELED,
+ * when the next member of the group ends or the group is cancelled.
  * evwork_group_try_go is the same but that it gives -EAGAIN for what would wait.
  * An accepted member has exactly one end; a refused one has no index and is the
  * caller's (after a refusal that overlaps a go of another thread its index may

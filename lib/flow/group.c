@@ -42,8 +42,8 @@ static bool options_valid(const struct evwork_group_options *options)
 	return options->limit >= 0;
 }
 
-/* The loop was freed by force: no callback of the group comes, and it stays. */
-static void lose(struct letter *letter)
+/* The loop was freed by force: see group_on_lost. */
+static void lose_ends(struct letter *letter)
 {
 	(void)letter;
 }
@@ -59,8 +59,10 @@ static void set_options(struct evwork_group *group, const struct evwork_group_op
 	group->limit = options->limit ? options->limit : -1;
 	group->pool = group->lane->pool;
 	evwork_watch_init(&group->watch, group_on_death);
-	letter_init(&group->ends, group_on_ends, lose);
-	letter_init(&group->join, group_on_join, lose);
+	group->watch._lost = group_on_lost;
+	group->made_in = fork_here();
+	letter_init(&group->ends, group_on_ends, lose_ends);
+	letter_init(&group->join, group_on_join, group_lose_join);
 }
 
 static int make(struct evwork_group *group, struct evwork_ctx *parent)
@@ -269,6 +271,8 @@ static int go(struct evwork_group *group, struct evwork_member *member, bool try
 
 	if (rc)
 		return rc;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	/* Not under the lock: a deadline that has passed ends jobs. */
 	err = evwork_ctx_err(group->ctx);
 	sys_lock(&group->mutex);
@@ -310,6 +314,8 @@ int evwork_group_set_limit(struct evwork_group *group, int limit)
 
 	if (!group)
 		return -EINVAL;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	sys_lock(&group->mutex);
 	if (group->active)
 		rc = -EBUSY;
@@ -340,7 +346,7 @@ size_t evwork_group_count(struct evwork_group *group)
 {
 	size_t count;
 
-	if (!group)
+	if (!group || group_is_inherited(group))
 		return 0;
 	sys_lock(&group->mutex);
 	count = group->count;
@@ -354,6 +360,8 @@ int evwork_group_member(struct evwork_group *group, size_t index, int *ret_statu
 
 	if (!group)
 		return -EINVAL;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	sys_lock(&group->mutex);
 	if (index < group->count) {
 		state = group->records[index].state;
@@ -370,6 +378,8 @@ int evwork_group_take(struct evwork_group *group, size_t index, void **ret_resul
 
 	if (!group || !ret_result)
 		return -EINVAL;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	sys_lock(&group->mutex);
 	if (index < group->count && group->records[index].result) {
 		*ret_result = group->records[index].result;
@@ -386,6 +396,8 @@ int evwork_group_winner(struct evwork_group *group, size_t *ret_index)
 
 	if (!group || !ret_index)
 		return -EINVAL;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	sys_lock(&group->mutex);
 	if (group->won) {
 		*ret_index = group->winner;
@@ -419,6 +431,13 @@ int evwork_group_free(struct evwork_group *group)
 
 	if (!group)
 		return 0;
+	if (group_is_inherited(group)) {
+		/* Its locks stay as they are. */
+		sys_free(group->records);
+		evwork_ctx_unref(group->ctx);
+		sys_free(group);
+		return 0;
+	}
 	/* Only the loop's thread asks for `calling`. */
 	inside = pthread_equal(group->thread, pthread_self()) && group->calling;
 	sys_lock(&group->mutex);

@@ -2,6 +2,7 @@
 #ifndef FLOW_GROUP_H
 #define FLOW_GROUP_H
 
+#include "base/fork.h"
 #include "base/list.h"
 #include "run/loop.h"
 #include "evwork/group.h"
@@ -33,6 +34,7 @@ struct evwork_group {
 	/* Fixed at creation. */
 	struct evwork_loop *loop;   /* not touched once the group is ending */
 	pthread_t thread;           /* the loop's */
+	unsigned made_in;           /* fork_here() when it was made */
 	struct evwork_lane *lane;
 	enum evwork_group_policy policy;
 	evwork_until_fn until;
@@ -100,12 +102,21 @@ static inline struct evwork_lane *group_lane_of(const struct evwork_group *group
 	return member->job.lane ? member->job.lane : group->lane;
 }
 
+/* In the child of a fork its lock may be held by a thread that is not there. */
+static inline bool group_is_inherited(const struct evwork_group *group)
+{
+	return group->made_in != fork_here();
+}
+
 void group_destroy(struct evwork_group *group);
 
 /* [loop] The job of a member was delivered. */
 void group_on_done(struct evwork_job *job, int status);
 /* [loop] The context has died, or the loop closes. */
 void group_on_death(struct evwork_watch *watch, int status);
+/* [loop] The loop is freed by force. */
+void group_on_lost(struct evwork_watch *watch);
+void group_lose_join(struct letter *letter);
 /* [loop] Ends a member that never ran, and starts those that may. */
 void group_on_ends(struct letter *letter);
 /* [loop] */

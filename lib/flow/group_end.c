@@ -206,8 +206,11 @@ static bool record(struct evwork_group *group, struct evwork_member *member, int
 /* Asks the user's predicate; true if the rest is to be cancelled. */
 static bool until(struct evwork_group *group, size_t index, int status, bool alive)
 {
+	unsigned made_in = group->made_in;
 	bool stop = group->until(group, index, status, group->until_arg) != 0 && alive;
 
+	if (made_in != fork_here())
+		return false;
 	sys_lock(&group->mutex);
 	stop = stop && !group->decided && !group->crashed;
 	if (stop)
@@ -216,10 +219,13 @@ static bool until(struct evwork_group *group, size_t index, int status, bool ali
 	return stop;
 }
 
-/* A member has ended: it is written down, the rest perhaps cancelled, and done called. */
-static void end_member(struct evwork_group *group, struct evwork_member *member, int status,
+/* A member has ended: it is written down, the rest perhaps cancelled, and done called.
+ * False in a child that was made in one of the user's functions: there the group may
+ * not be touched any more, nor anything that it keeps. */
+static bool end_member(struct evwork_group *group, struct evwork_member *member, int status,
 	bool ran)
 {
+	unsigned made_in = group->made_in;
 	/* As it is before anything that this end does. */
 	int err = evwork_ctx_err(group->ctx), cause;
 	evwork_member_done_fn done = member->done;
@@ -228,13 +234,16 @@ static void end_member(struct evwork_group *group, struct evwork_member *member,
 
 	if (group->policy == EVWORK_UNTIL && until(group, member->index, status, err == 0))
 		stop = true;
-	if (stop)
+	if (made_in == fork_here() && stop)
 		evwork_ctx_cancel(group->ctx, cause);
-	if (unwanted && group->drop)
+	if (made_in == fork_here() && unwanted && group->drop)
 		group->drop(unwanted);
+	if (made_in != fork_here())
+		return false;
 	__atomic_store_n(&member->_group, NULL, __ATOMIC_RELEASE);
 	if (done)
 		done(member, status);
+	return made_in == fork_here();
 }
 
 /* After the end: the next may start, or the join come. */
@@ -273,8 +282,8 @@ void group_on_done(struct evwork_job *job, int status)
 	if (member->_flags & MEMBER_LENT_LANE)
 		job->lane = NULL;
 	member->_flags = 0;
-	end_member(group, member, status, ran);
-	leave(group, true);
+	if (end_member(group, member, status, ran))
+		leave(group, true);
 }
 
 /* The end of a member that never ran. In its done the lane may be freed, but the pool is
@@ -288,7 +297,8 @@ static void end_unstarted(struct evwork_group *group, struct evwork_member *memb
 	member->_flags = 0;
 	lane_unkeep(lane);
 	loop_leave(group->loop, own);
-	end_member(group, member, member->_status, false);
+	if (!end_member(group, member, member->_status, false))
+		return;
 	leave(group, false);
 	pool_leave(pool, 1);
 }
@@ -332,4 +342,43 @@ void group_on_death(struct evwork_watch *watch, int status)
 	sys_unlock(&group->mutex);
 	if (gone)
 		group_destroy(group);
+}
+
+/* What a member that waits or was to be ended holds, but for the loop. */
+static void give_up_kept(struct evwork_group *group, struct evwork_member *member)
+{
+	struct evwork_lane *lane = group_lane_of(group, member);
+	struct evwork_pool *pool = lane->pool;
+
+	lane_unkeep(lane);
+	pool_leave(pool, 1);
+}
+
+/* Members that have not started hold lane, pool and loop, and the join holds the loop:
+ * all that is given back. Nothing else comes of the group. */
+void group_on_lost(struct evwork_watch *watch)
+{
+	struct evwork_group *group = EVWORK_CONTAINER(watch, struct evwork_group, watch);
+	struct evwork_loop *loop = group->loop;
+	struct evwork_member *member;
+	unsigned holds = 0;
+
+	sys_lock(&group->mutex);
+	group->sealed = group->closing = true;
+	group->watched = false;
+	if (group->join_held && !group->join_posted) {
+		group->join_held = false;
+		holds++;
+	}
+	while ((member = group->waiting.head ? group->waiting.head : group->unstarted.head)) {
+		if (member == group->waiting.head)
+			LIST_REMOVE(&group->waiting, member, _next, _prev);
+		else
+			LIST_REMOVE(&group->unstarted, member, _next, _prev);
+		give_up_kept(group, member);
+		holds++;
+	}
+	sys_unlock(&group->mutex);
+	while (holds-- > 0)
+		loop_leave(loop, true);
 }

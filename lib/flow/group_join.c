@@ -63,9 +63,14 @@ static int status_locked(const struct evwork_group *group)
 /* The callback, in which the group may be freed: then that is done here. */
 static void call(struct evwork_group *group)
 {
+	unsigned made_in = group->made_in;
+
 	group->calling = true;
 	if (group->join_fn)
 		group->join_fn(group, group->status, group->join_arg);
+	/* In a child that was made in it nothing of the group is touched. */
+	if (made_in != fork_here())
+		return;
 	group->calling = false;
 	if (group->doomed) {
 		group_destroy(group);
@@ -96,6 +101,15 @@ void group_on_join(struct letter *letter)
 	evwork_ctx_stop(&group->watch);
 	evwork_ctx_cancel(group->ctx, cause);
 	call(group);
+}
+
+void group_lose_join(struct letter *letter)
+{
+	struct evwork_group *group = EVWORK_CONTAINER(letter, struct evwork_group, join);
+
+	/* Who posted it holds the lock, or the loop's thread is alone with it. */
+	group->join_held = false;
+	loop_leave(group->loop, group->join_own);
 }
 
 int group_begin(struct evwork_group *group, evwork_join_fn fn, void *arg)
@@ -164,6 +178,8 @@ int evwork_group_join(struct evwork_group *group, evwork_join_fn fn, void *arg)
 
 	if (!group)
 		return -EINVAL;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	sys_lock(&group->mutex);
 	rc = arm_locked(group, fn, arg);
 	sys_unlock(&group->mutex);
@@ -179,6 +195,8 @@ int evwork_group_wait(struct evwork_group *group, int *ret_status)
 		return -EINVAL;
 	if (loop_any_here())
 		return -EDEADLK;
+	if (group_is_inherited(group))
+		return -ESHUTDOWN;
 	sys_lock(&group->mutex);
 	/* Members in several pools: this worker's may be one of them. */
 	if (here && (here->pool == group->pool || group->pools))

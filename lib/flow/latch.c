@@ -11,10 +11,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fork.h"
 #include "run/ctx.h"
 #include "run/loop.h"
 
 struct evwork_latch {
+	unsigned made_in;               /* fork_here() when it was made */
 	struct evwork_ctx *zero;        /* dead: for who waits at zero */
 
 	sys_mutex mutex;                /* covers all below; a leaf */
@@ -27,6 +29,12 @@ struct evwork_latch {
 	uint64_t releasing;             /* waiters of ended rounds that were not told yet */
 };
 
+/* In the child of a fork its lock may be held by a thread that is not there. */
+static bool inherited(const struct evwork_latch *latch)
+{
+	return latch->made_in != fork_here();
+}
+
 int evwork_latch_new(struct evwork_latch **ret_latch)
 {
 	struct evwork_latch *latch;
@@ -37,6 +45,7 @@ int evwork_latch_new(struct evwork_latch **ret_latch)
 	latch = sys_zalloc(sizeof(*latch));
 	if (!latch)
 		return -ENOMEM;
+	latch->made_in = fork_here();
 	rc = evwork_ctx_new(NULL, &latch->zero);
 	if (rc)
 		goto no_ctx;
@@ -77,6 +86,8 @@ int evwork_latch_add(struct evwork_latch *latch, int64_t delta)
 
 	if (!latch)
 		return -EINVAL;
+	if (inherited(latch))
+		return -ESHUTDOWN;
 	sys_lock(&latch->mutex);
 	if (delta < -latch->count)
 		rc = -EINVAL;
@@ -103,7 +114,7 @@ int64_t evwork_latch_count(struct evwork_latch *latch)
 {
 	int64_t count;
 
-	if (!latch)
+	if (!latch || inherited(latch))
 		return 0;
 	sys_lock(&latch->mutex);
 	count = latch->count;
@@ -165,6 +176,8 @@ int evwork_latch_after(struct evwork_latch *latch, struct evwork_loop *loop,
 
 	if (!latch || !waiter || !waiter->fn || !loop)
 		return -EINVAL;
+	if (inherited(latch))
+		return -ESHUTDOWN;
 	/* Relaxed: who uses one waiter on several threads must order that himself. */
 	if (!__atomic_compare_exchange_n(&waiter->_latch, &idle, latch, false,
 			__ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -243,6 +256,8 @@ int evwork_latch_wait(struct evwork_latch *latch, struct evwork_ctx *ctx)
 		return -EINVAL;
 	if (loop_any_here())
 		return -EDEADLK;
+	if (inherited(latch))
+		return -ESHUTDOWN;
 	sys_lock(&latch->mutex);
 	zero = latch->count == 0;
 	round = latch->rounds;
@@ -270,6 +285,13 @@ int evwork_latch_free(struct evwork_latch *latch)
 
 	if (!latch)
 		return 0;
+	if (inherited(latch)) {
+		/* Its locks stay as they are. */
+		evwork_ctx_unref(latch->round);
+		evwork_ctx_unref(latch->zero);
+		sys_free(latch);
+		return 0;
+	}
 	sys_lock(&latch->mutex);
 	busy = latch->pending || latch->waiting || latch->releasing;
 	sys_unlock(&latch->mutex);

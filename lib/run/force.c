@@ -63,6 +63,7 @@ static void lose_job(struct evwork_job *job)
 	int status = job->_mail._status;
 	bool abandoned = job_phase_of(state) == JOB_ABANDONED;
 	char *text;
+	int cancel;
 
 	if (abandoned && !(state & JOB_TOLD) && !lose_abandoned(job))
 		return;
@@ -71,8 +72,11 @@ static void lose_job(struct evwork_job *job)
 	state = job_state(job);
 	text = state & JOB_PANICKED ? crash_text(job) : NULL;
 	job_set_state(job, JOB_IDLE | (state & (JOB_RAN | JOB_LEFT | JOB_DETACH | JOB_PANICKED)));
+	/* Drop is not work, but may be called on a worker: no cancel takes effect in it. */
+	cancel = sys_no_cancel();
 	if (job->drop)
 		job->drop(job);
+	sys_cancel(cancel);
 	crash_free_text(text);
 	if (!abandoned)
 		count_lost(lane, status);
@@ -106,6 +110,7 @@ static int lose_watches(struct evwork_loop *loop)
 {
 	struct evwork_watch *watch;
 	struct evwork_ctx *ctx;
+	void (*lost)(struct evwork_watch *watch);
 	int count = 0;
 
 	for (;;) {
@@ -120,9 +125,12 @@ static int lose_watches(struct evwork_loop *loop)
 		else
 			LIST_REMOVE(&loop->fired, watch, _loop_next, _loop_prev);
 		ctx = watch->_ctx;
+		lost = watch->_lost;
 		watch_set_idle(watch);
 		sys_unlock(&loop->mutex);
 		evwork_ctx_unref(ctx);
+		if (lost)
+			lost(watch);
 		count++;
 	}
 }

@@ -159,11 +159,14 @@ static int run_detachable(struct worker *worker, struct evwork_job *job)
 /* Notes what the job is called, while it surely exists. */
 static void set_label(struct worker *worker, struct evwork_job *job)
 {
+	/* The function is the user's, and not work: no cancel takes effect in it. */
+	int cancel = sys_no_cancel();
 	const char *name = job ? job->_lane->describe(job) : NULL;
 
 	sys_lock(&worker->mutex);
 	strncpy(worker->label, name ? name : "", sizeof(worker->label) - 1);
 	sys_unlock(&worker->mutex);
+	sys_cancel(cancel);
 }
 
 bool job_execute(struct worker *worker, struct evwork_job *job, uint32_t state)

@@ -57,13 +57,29 @@ static void give_back(struct evwork_ledger *ledger)
 	sys_unlock(&lane->ledger_mutex);
 }
 
+/* Guards are the user's, and may come to a cancellation point; but their functions are not
+ * work, and what is half done around them would stay so. */
+
 static void release_permits(struct evwork_ledger *ledger, const struct evwork_end *end)
 {
+	int cancel = sys_no_cancel();
+
 	while (ledger->taken > 0) {
 		struct evwork_guard *guard = ledger->lane->guards[--ledger->taken];
 
 		guard->release(guard, &ledger->permits[ledger->taken], end);
 	}
+	sys_cancel(cancel);
+}
+
+static int acquire(struct evwork_guard *guard, const struct evwork_job *job,
+	struct evwork_permit *permit)
+{
+	int cancel = sys_no_cancel();
+	int rc = guard->acquire(guard, job, permit);
+
+	sys_cancel(cancel);
+	return rc;
 }
 
 int ledger_acquire(struct evwork_ledger *ledger, const struct evwork_job *job)
@@ -77,7 +93,7 @@ int ledger_acquire(struct evwork_ledger *ledger, const struct evwork_job *job)
 
 		permit->token = 0;
 		permit->not_before_ns = 0;
-		rc = lane->guards[i]->acquire(lane->guards[i], job, permit);
+		rc = acquire(lane->guards[i], job, permit);
 		if (rc != 0)
 			return rc < 0 ? rc : -EINVAL;
 		ledger->taken = i + 1;

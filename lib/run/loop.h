@@ -166,8 +166,12 @@ static inline void count_up(_Atomic uint64_t *counter, uint64_t n)
 
 static inline void loop_enter_following(struct evwork_loop *loop)
 {
-	/* The turn has not ended, so the loop is not closed and its keeper still on. */
-	count_up(&loop->own, 1);
+	/* The turn has not ended, so the loop is not closed and its keeper still on. In a
+	 * callback that has freed it by force it counts as force.c says. */
+	if (loop->orphaned)
+		atomic_fetch_add_explicit(&loop->foreign, 1, memory_order_relaxed);
+	else
+		count_up(&loop->own, 1);
 }
 
 int loop_add_hook(struct evwork_loop *loop, struct loop_hook *hook, bool *ret_own);
