@@ -21,6 +21,16 @@
 	(list)->tail = (member); \
 } while (0)
 
+#define LIST_PREPEND(list, member, next, prev) do { \
+	(member)->prev = NULL; \
+	(member)->next = (list)->head; \
+	if ((list)->head) \
+		(list)->head->prev = (member); \
+	else \
+		(list)->tail = (member); \
+	(list)->head = (member); \
+} while (0)
+
 #define LIST_REMOVE(list, member, next, prev) do { \
 	if ((member)->prev) \
 		(member)->prev->next = (member)->next; \

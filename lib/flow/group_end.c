@@ -48,8 +48,6 @@ static struct evwork_member *next_waiting_locked(struct evwork_group *group)
 	return member;
 }
 
-/* The member is to end without having run, in a later turn. Its hold on the loop stays
- * until then. */
 void group_post_ends_locked(struct evwork_group *group)
 {
 	if (!group->ends_posted) {
@@ -58,6 +56,8 @@ void group_post_ends_locked(struct evwork_group *group)
 	}
 }
 
+/* The member is to end without having run, in a later turn. Its hold on the loop stays
+ * until then. */
 static void end_unstarted_locked(struct evwork_group *group, struct evwork_member *member,
 	int status)
 {
@@ -83,19 +83,22 @@ static void refused(struct evwork_group *group, struct evwork_member *member, in
 	group->running--;
 	if (rc == -EAGAIN && group->running > 0) {
 		/* First again, for the next end. */
-		member->_prev = NULL;
-		member->_next = group->waiting.head;
-		if (group->waiting.head)
-			group->waiting.head->_prev = member;
-		else
-			group->waiting.tail = member;
-		group->waiting.head = member;
+		LIST_PREPEND(&group->waiting, member, _next, _prev);
 	} else {
 		/* It was accepted before the pool closed, and so ends as what is queued in
 		 * the pool (S-SHUT-1). */
 		end_unstarted_locked(group, member, rc == -ESHUTDOWN ? -ECANCELED : rc);
 	}
 	sys_unlock(&group->mutex);
+}
+
+/* What a member that waits or was to be ended holds, but for the loop. */
+static void give_up_kept(struct evwork_lane *lane)
+{
+	struct evwork_pool *pool = lane->pool;
+
+	lane_unkeep(lane);
+	pool_leave(pool, 1);
 }
 
 /* Only here on the loop's thread: a hold that is the loop's own can be given up nowhere
@@ -121,8 +124,7 @@ static void start_waiting(struct evwork_group *group)
 		own = (member->_flags & MEMBER_OWN) != 0;
 		rc = group_submit(group, member, true);
 		if (rc == 0) {
-			lane_unkeep(lane);
-			pool_leave(lane->pool, 1);
+			give_up_kept(lane);
 			loop_leave(group->loop, own);
 			continue;
 		}
@@ -344,16 +346,6 @@ void group_on_death(struct evwork_watch *watch, int status)
 		group_destroy(group);
 }
 
-/* What a member that waits or was to be ended holds, but for the loop. */
-static void give_up_kept(struct evwork_group *group, struct evwork_member *member)
-{
-	struct evwork_lane *lane = group_lane_of(group, member);
-	struct evwork_pool *pool = lane->pool;
-
-	lane_unkeep(lane);
-	pool_leave(pool, 1);
-}
-
 /* Members that have not started hold lane, pool and loop, and the join holds the loop:
  * all that is given back. Nothing else comes of the group. */
 void group_on_lost(struct evwork_watch *watch)
@@ -375,7 +367,7 @@ void group_on_lost(struct evwork_watch *watch)
 			LIST_REMOVE(&group->waiting, member, _next, _prev);
 		else
 			LIST_REMOVE(&group->unstarted, member, _next, _prev);
-		give_up_kept(group, member);
+		give_up_kept(group_lane_of(group, member));
 		holds++;
 	}
 	sys_unlock(&group->mutex);

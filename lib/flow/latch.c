@@ -232,16 +232,9 @@ static void ctx_died(struct ctx_hook *hook, int err)
 static bool await_round_locked(struct evwork_latch *latch, struct evwork_ctx *ctx,
 	uint64_t round)
 {
-	int64_t until = EVWORK_NEVER;
+	int64_t until = ctx_wait_limit(ctx);
 
-	/* The deadline holds even while its loop stalls; one on a manual clock comes
-	 * through that loop. */
-	if (!ctx_is_background(ctx) && !ctx->clock)
-		until = ctx->deadline_ns;
-	while (latch->rounds == round &&
-	       (ctx_is_background(ctx) ||
-		!atomic_load_explicit(&ctx->err, memory_order_acquire)) &&
-	       (until == EVWORK_NEVER || sys_now() < until))
+	while (latch->rounds == round && !ctx_wait_is_over(ctx, until))
 		sys_cond_wait(&latch->changed, &latch->mutex, until);
 	return latch->rounds != round;
 }

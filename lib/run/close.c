@@ -18,7 +18,6 @@
  */
 
 #include <errno.h>
-#include <string.h>
 
 #include "run/job.h"
 #include "run/loop.h"
@@ -132,53 +131,38 @@ static void lose_closed(struct letter *letter)
 	loop_orphan_leave(loop);
 }
 
-struct evwork_job *pool_withdraw_all_locked(struct evwork_pool *pool)
+static void withdraw_locked(struct evwork_job *job, struct job_chain *jobs)
 {
-	struct evwork_job *aside[WORKER_BATCH], *jobs = NULL, *job;
+	job_set_state(job, (job_state(job) & ~JOB_PHASE) | JOB_ENDED);
+	job_chain_add(jobs, job);
+}
+
+void pool_withdraw_all_locked(struct evwork_pool *pool, struct job_chain *ret_jobs)
+{
+	struct evwork_job *aside[WORKER_BATCH], *job;
 	struct evwork_lane *lane;
 	unsigned count, at;
 	int i;
 
 	for (i = 0; i < pool->threads; i++) {
-		struct worker *worker = &pool->workers[i];
-
-		count = worker_withdraw_locked(worker, WORKER_BATCH, aside);
-		for (at = 0; at < count; at++) {
-			aside[at]->_mail._next = jobs ? &jobs->_mail : NULL;
-			jobs = aside[at];
-		}
+		count = worker_withdraw_locked(&pool->workers[i], WORKER_BATCH, aside);
+		for (at = 0; at < count; at++)
+			withdraw_locked(aside[at], ret_jobs);
 	}
-	for (lane = pool->lanes.head; lane; lane = lane->next) {
-		while ((job = ring_pop(&lane->ring))) {
-			job->_mail._next = jobs ? &jobs->_mail : NULL;
-			jobs = job;
-		}
-	}
+	for (lane = pool->lanes.head; lane; lane = lane->next)
+		while ((job = ring_pop(&lane->ring)))
+			withdraw_locked(job, ret_jobs);
 	atomic_store_explicit(&pool->queued, 0, memory_order_relaxed);
-	for (job = jobs; job; job = job->_mail._next ? EVWORK_CONTAINER(job->_mail._next,
-			struct evwork_job, _mail) : NULL)
-		job_set_state(job, (job_state(job) & ~JOB_PHASE) | JOB_ENDED);
 	pool_room_locked(pool);
-	return jobs;
 }
 
-/* The list is in reverse order of its taking; turns it round and ends each. */
-void pool_end_all(struct evwork_job *jobs, int status)
+void pool_end_all(const struct job_chain *jobs, int status)
 {
-	struct evwork_mail *mail = jobs ? &jobs->_mail : NULL, *first = NULL;
+	struct evwork_mail *mail, *next;
 
-	while (mail) {
-		struct evwork_mail *next = mail->_next;
-
-		mail->_next = first;
-		first = mail;
-		mail = next;
-	}
-	while (first) {
-		struct evwork_mail *next = first->_next;
-
-		job_end_withdrawn(EVWORK_CONTAINER(first, struct evwork_job, _mail), status);
-		first = next;
+	for (mail = jobs->first; mail; mail = next) {
+		next = mail->_next;
+		job_end_withdrawn(EVWORK_CONTAINER(mail, struct evwork_job, _mail), status);
 	}
 }
 
@@ -291,10 +275,10 @@ static void set_callback_locked(struct evwork_pool *pool,
 			sys_time_mul(options->deadline_ms, SYS_NS_PER_MS));
 }
 
-/* Makes the mode stronger; returns what is to be ended once the lock is left. */
-static struct evwork_job *set_mode_locked(struct evwork_pool *pool, enum evwork_close_mode mode)
+/* Makes the mode stronger; adds to *jobs what is to be ended once the lock is left. */
+static void set_mode_locked(struct evwork_pool *pool, enum evwork_close_mode mode,
+	struct job_chain *jobs)
 {
-	struct evwork_job *jobs = NULL;
 	bool first = atomic_load(&pool->closing) == 0;
 
 	atomic_store(&pool->closing, (int)mode);
@@ -302,17 +286,16 @@ static struct evwork_job *set_mode_locked(struct evwork_pool *pool, enum evwork_
 	if (first && pool->alive == 0)
 		atomic_fetch_or_explicit(&pool->pending, POOL_ENDED, memory_order_acq_rel);
 	if (mode != EVWORK_DRAIN)
-		jobs = pool_withdraw_all_locked(pool);
+		pool_withdraw_all_locked(pool, jobs);
 	pool_stop_locked(pool);
 	sys_cond_broadcast(&pool->room);
-	return jobs;
 }
 
 static int close_pool(struct evwork_pool *pool, const struct evwork_close_options *options,
 	bool bounded)
 {
 	enum evwork_close_mode mode = options->mode;
-	struct evwork_job *jobs = NULL;
+	struct job_chain jobs = { NULL, NULL };
 	bool calls = options->fn || bounded, alarm = false, own;
 	int before, rc = 0;
 
@@ -333,7 +316,7 @@ static int close_pool(struct evwork_pool *pool, const struct evwork_close_option
 		pool_enter(pool, 1);
 		if (before == 0 && calls)
 			set_callback_locked(pool, options, own, bounded);
-		jobs = set_mode_locked(pool, mode);
+		set_mode_locked(pool, mode, &jobs);
 		alarm = prepare_alarm_locked(pool);
 	}
 	sys_unlock(&pool->mutex);
@@ -343,7 +326,7 @@ static int close_pool(struct evwork_pool *pool, const struct evwork_close_option
 		return -EALREADY;
 	if (alarm)
 		set_alarm(pool);
-	pool_end_all(jobs, -ECANCELED);
+	pool_end_all(&jobs, -ECANCELED);
 	if (mode == EVWORK_CANCEL_ALL)
 		cancel_running(pool);
 	pool_leave(pool, 1);

@@ -99,11 +99,7 @@ void evwork_ctx_unref(struct evwork_ctx *ctx)
 
 /* Death. */
 
-struct grave {
-	struct evwork_job *jobs, *last;     /* ended, to be posted once the lock is left */
-};
-
-static void bury_locked(struct evwork_ctx *ctx, int err, int cause, struct grave *grave)
+static void bury_locked(struct evwork_ctx *ctx, int err, int cause, struct job_chain *ended)
 {
 	struct evwork_job *job, *next_job;
 	struct evwork_watch *watch;
@@ -118,12 +114,7 @@ static void bury_locked(struct evwork_ctx *ctx, int err, int cause, struct grave
 		next_job = job->_ctx_next;
 		if (job_stop_by_ctx(job, err)) {
 			LIST_REMOVE(&ctx->jobs, job, _ctx_next, _ctx_prev);
-			job->_mail._next = NULL;
-			if (grave->last)
-				grave->last->_mail._next = &job->_mail;
-			else
-				grave->jobs = job;
-			grave->last = job;
+			job_chain_add(ended, job);
 		}
 	}
 	while ((watch = ctx->watches.head)) {
@@ -149,7 +140,7 @@ static void fate(const struct evwork_ctx *ctx, int64_t now, int *err, int *cause
  */
 static bool kill_tree(struct evwork_ctx *ctx, int err, int cause)
 {
-	struct grave grave = { NULL, NULL };
+	struct job_chain ended = { NULL, NULL };
 	struct evwork_ctx *at = ctx, *stack = NULL;
 	int64_t now;
 
@@ -171,7 +162,7 @@ static bool kill_tree(struct evwork_ctx *ctx, int err, int cause)
 			fate(at, at->clock == ctx->clock ? now : clock_now(at->clock),
 				&own_err, &own_cause);
 		}
-		bury_locked(at, own_err, own_cause, &grave);
+		bury_locked(at, own_err, own_cause, &ended);
 		while ((child = at->children.head)) {
 			LIST_REMOVE(&at->children, child, next, prev);
 			child->linked = false;
@@ -185,7 +176,7 @@ static bool kill_tree(struct evwork_ctx *ctx, int err, int cause)
 		}
 	}
 	ctx_unlock(ctx);
-	job_post_all(grave.jobs);
+	job_post_all(&ended);
 	return true;
 }
 

@@ -89,6 +89,24 @@ void ctx_add_job_locked(struct evwork_ctx *ctx, struct evwork_job *job);
 int ctx_start_job(struct evwork_ctx *ctx, struct evwork_job *job, bool keep);
 void ctx_remove_job(struct evwork_ctx *ctx, struct evwork_job *job);
 
+/*
+ * For threads that wait, with a hook on the context: until when they may, and whether
+ * the wait is over. The deadline holds even while its loop stalls; one on a manual
+ * clock comes through that loop, by the hook.
+ */
+static inline int64_t ctx_wait_limit(const struct evwork_ctx *ctx)
+{
+	return ctx_is_background(ctx) || ctx->clock ? EVWORK_NEVER : ctx->deadline_ns;
+}
+
+static inline bool ctx_wait_is_over(const struct evwork_ctx *ctx, int64_t limit)
+{
+	/* Acquire: pairs with the release of who killed it. */
+	return (!ctx_is_background(ctx) &&
+		atomic_load_explicit(&ctx->err, memory_order_acquire)) ||
+		(limit != EVWORK_NEVER && sys_now() >= limit);
+}
+
 /* Hooks: see struct ctx_hook. Adding gives the error if the context is dead. */
 int ctx_add_hook(struct evwork_ctx *ctx, struct ctx_hook *hook);
 void ctx_remove_hook(struct evwork_ctx *ctx, struct ctx_hook *hook);

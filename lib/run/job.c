@@ -294,30 +294,32 @@ bool job_stop_by_ctx(struct evwork_job *job, int err)
 	return abandon(job, err, 0);
 }
 
-void job_post_all(struct evwork_job *jobs)
+static void post_ended(struct evwork_job *job)
 {
-	struct evwork_mail *mail = jobs ? &jobs->_mail : NULL;
+	uint32_t state = job_state(job);
 
-	while (mail) {
-		struct evwork_mail *next = mail->_next;
-		struct evwork_job *job = EVWORK_CONTAINER(mail, struct evwork_job, _mail);
-		uint32_t state = job_state(job);
+	/* An abandoned job keeps its permits until its work returns. */
+	if (job_phase_of(state) == JOB_ENDED && (state & JOB_LEDGER))
+		ledger_end(job->_ledger, job->_mail._status, false);
+	mailbox_post(job->_loop->box, &job->_mail);
+}
 
-		/* An abandoned job keeps its permits until its work returns. */
-		if (job_phase_of(state) == JOB_ENDED && (state & JOB_LEDGER))
-			ledger_end(job->_ledger, job->_mail._status, false);
-		mailbox_post(job->_loop->box, mail);
-		mail = next;
+void job_post_all(const struct job_chain *chain)
+{
+	struct evwork_mail *mail, *next;
+
+	for (mail = chain->first; mail; mail = next) {
+		next = mail->_next;
+		post_ended(EVWORK_CONTAINER(mail, struct evwork_job, _mail));
 	}
 }
 
 void job_end_withdrawn(struct evwork_job *job, int status)
 {
-	job->_mail._next = NULL;
 	job->_mail._status = status;
 	if (job_state(job) & JOB_CTX)
 		ctx_remove_job(job->ctx, job);
-	job_post_all(job);
+	post_ended(job);
 }
 
 /* Cancels a job that was queued when it was looked at. Returns 0 and, if that is

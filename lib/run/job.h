@@ -80,8 +80,25 @@ static inline enum job_phase job_phase_of(uint32_t state)
 /* [any, under the lock of the tree] The context died: true if this ended the job,
  * queued or detached; the caller then posts it with job_post_all. */
 bool job_stop_by_ctx(struct evwork_job *job, int err);
-/* [any, no lock held] Posts jobs that were ended, linked through their mail. */
-void job_post_all(struct evwork_job *jobs);
+
+/* Jobs that were ended under a lock, in the order in which they are to be posted once it
+ * is left, linked through their mail. All zero is none. */
+struct job_chain {
+	struct evwork_mail *first, *last;
+};
+
+static inline void job_chain_add(struct job_chain *chain, struct evwork_job *job)
+{
+	job->_mail._next = NULL;
+	if (chain->last)
+		chain->last->_next = &job->_mail;
+	else
+		chain->first = &job->_mail;
+	chain->last = &job->_mail;
+}
+
+/* [any, no lock held] Posts jobs that were ended. */
+void job_post_all(const struct job_chain *chain);
 /* [any, no lock held] The rest of the way of a job withdrawn from the queue. */
 void job_end_withdrawn(struct evwork_job *job, int status);
 

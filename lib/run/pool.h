@@ -319,10 +319,11 @@ static inline bool pool_over_locked(const struct evwork_pool *pool)
 	       atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0;
 }
 
-/* Takes all queued jobs out; returns them linked through their mail. */
-struct evwork_job *pool_withdraw_all_locked(struct evwork_pool *pool);
-/* Ends these jobs, in the order in which they were queued. */
-void pool_end_all(struct evwork_job *jobs, int status);
+struct job_chain;
+/* Takes all queued jobs out, and marks them ended. */
+void pool_withdraw_all_locked(struct evwork_pool *pool, struct job_chain *ret_jobs);
+/* Ends these jobs. */
+void pool_end_all(const struct job_chain *jobs, int status);
 
 void *worker_main(void *arg);
 

@@ -17,11 +17,12 @@
 
 #include "base/log.h"
 #include "run/crash.h"
+#include "run/job.h"
 #include "run/loop.h"
 
 /* What is left to be done once the lock is left. */
 struct leaving {
-	struct evwork_job *stranded;    /* no worker is left to run these */
+	struct job_chain stranded;      /* no worker is left to run these */
 	struct worker *wake;
 	bool ended;                     /* the worker has no thread any more, */
 	bool vacant;                    /* although it is needed, */
@@ -65,7 +66,7 @@ static void vacate_locked(struct worker *worker, struct leaving *leaving)
 	/* Relaxed: a hint for who does not hold the lock. */
 	atomic_fetch_add_explicit(&pool->vacant, 1, memory_order_relaxed);
 	if (pool->alive == 0)
-		leaving->stranded = pool_withdraw_all_locked(pool);
+		pool_withdraw_all_locked(pool, &leaving->stranded);
 }
 
 static void leave_locked(struct worker *worker, bool replace, struct leaving *leaving)
@@ -104,7 +105,7 @@ static void finish_leaving(struct worker *worker, const struct leaving *leaving)
 {
 	struct evwork_pool *pool = worker->pool;
 
-	pool_end_all(leaving->stranded, -EAGAIN);
+	pool_end_all(&leaving->stranded, -EAGAIN);
 	if (!leaving->ended)
 		return;
 	worker_collect_tokens(worker);
@@ -121,7 +122,7 @@ void worker_thread_ends(void *arg)
 {
 	struct worker *worker = arg;
 	struct evwork_job *job;
-	struct leaving leaving = { .stranded = NULL };
+	struct leaving leaving = { .stranded = { NULL, NULL } };
 	bool ended;
 
 	sys_no_cancel();
@@ -148,7 +149,7 @@ void worker_thread_ends(void *arg)
 
 void worker_gives_up(struct worker *worker)
 {
-	struct leaving leaving = { .stranded = NULL };
+	struct leaving leaving = { .stranded = { NULL, NULL } };
 
 	leave(worker, false, &leaving);
 	finish_leaving(worker, &leaving);

@@ -88,7 +88,7 @@ static int staged_status_locked(const struct evwork_pool *pool)
 /* Queues one staged job, unless it was cancelled meanwhile or all are to end: then it
  * is linked to what is to be posted. */
 static bool flush_one_locked(struct evwork_lane *lane, struct evwork_job *job, int status,
-	struct evwork_mail ***ended)
+	struct job_chain *ended)
 {
 	uint32_t state = job_state(job);
 
@@ -100,9 +100,7 @@ static bool flush_one_locked(struct evwork_lane *lane, struct evwork_job *job, i
 	job->_mail._status = job_phase_of(state) == JOB_QUEUED ? status : -ECANCELED;
 	if (job_phase_of(state) == JOB_QUEUED)
 		job_set_state(job, (state & ~JOB_PHASE) | JOB_ENDED);
-	job->_mail._next = NULL;
-	**ended = &job->_mail;
-	*ended = &job->_mail._next;
+	job_chain_add(ended, job);
 	return false;
 }
 
@@ -110,7 +108,7 @@ void stage_flush_jobs(struct evwork_loop *loop)
 {
 	struct stage *stage = &loop->stage;
 	struct evwork_pool *pool;
-	struct evwork_mail *first = NULL, **ended = &first;
+	struct job_chain ended = { NULL, NULL };
 	struct worker *wake;
 	unsigned i, count = stage->count, queued = 0;
 	int status;
@@ -134,8 +132,7 @@ void stage_flush_jobs(struct evwork_loop *loop)
 	pool_end_staging_locked(pool);
 	sys_unlock(&pool->mutex);
 	pool_wake(wake);
-	if (first)
-		job_post_all(EVWORK_CONTAINER(first, struct evwork_job, _mail));
+	job_post_all(&ended);
 }
 
 void stage_flush_counts(struct evwork_loop *loop)

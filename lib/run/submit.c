@@ -347,19 +347,13 @@ static void room_loop_closing(struct loop_hook *hook)
 static void await_room(const struct admission *admission)
 {
 	struct evwork_pool *pool = admission->lane->pool;
-	struct evwork_ctx *ctx = admission->ctx;
-	int64_t until = EVWORK_NEVER;
+	int64_t until = ctx_wait_limit(admission->ctx);
 
-	/* The deadline holds even while its loop stalls; one on a manual clock comes
-	 * through that loop. */
-	if (ctx && !ctx->clock)
-		until = ctx->deadline_ns;
 	sys_lock(&pool->mutex);
 	pool->room_waiters++;
 	while (!pool_refuses(pool) && !pool_has_room_locked(admission->lane) &&
 	       !atomic_load_explicit(&admission->loop->closing, memory_order_acquire) &&
-	       (!ctx || !atomic_load_explicit(&ctx->err, memory_order_acquire)) &&
-	       (until == EVWORK_NEVER || sys_now() < until))
+	       !ctx_wait_is_over(admission->ctx, until))
 		sys_cond_wait(&pool->room, &pool->mutex, until);
 	pool->room_waiters--;
 	sys_unlock(&pool->mutex);
