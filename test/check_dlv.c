@@ -15,35 +15,6 @@
 
 #include <pthread.h>
 
-static const enum evwork_notify kinds[] = { EVWORK_NOTIFY_EVENTFD, EVWORK_NOTIFY_PIPE };
-#define KINDS 2
-
-/* True, with a note, if the system has no descriptor of this kind. */
-static bool kind_is_missing(int kind)
-{
-	int fd;
-
-	if (kinds[kind] == EVWORK_NOTIFY_PIPE)
-		return false;
-	if (sys_eventfd(&fd) != 0) {
-		support_note("no eventfd here");
-		return true;
-	}
-	sys_close(fd);
-	return false;
-}
-
-static bool kind_open(struct world *world, int kind, int threads)
-{
-	struct evwork_pool_options pool = { .threads = threads };
-	struct evwork_loop_options loop = { .notify = kinds[kind] };
-
-	if (kind_is_missing(kind))
-		return false;
-	world_open_with(world, &pool, &loop);
-	return true;
-}
-
 /* In which order. */
 
 #define MANY 400
@@ -55,7 +26,7 @@ START_TEST(one_worker_keeps_the_order)
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i, 1)) {
+	if (!world_open_notify(&world, _i, 1)) {
 		free(probes);
 		return;
 	}
@@ -110,7 +81,7 @@ START_TEST(each_poster_keeps_its_order)
 	struct world world;
 	int i, row;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	rows = calloc(1, sizeof(*rows));
 	rows->loop = world.loop;
@@ -155,7 +126,7 @@ START_TEST(posts_and_outcomes_have_one_order)
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	for (i = 0; i < PAIRS; i++) {
 		between[i].loop = world.loop;
@@ -189,7 +160,7 @@ START_TEST(post_runs_once_and_not_after_close)
 	struct between here, there, late;
 	struct world world;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	here.loop = there.loop = late.loop = world.loop;
 	support_post_init(&here.post);
@@ -237,7 +208,7 @@ START_TEST(thousand_posts_before_the_first_turn)
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i, 1)) {
+	if (!world_open_notify(&world, _i, 1)) {
 		free(posts);
 		return;
 	}
@@ -297,7 +268,7 @@ static void *post_flood(void *arg)
 static bool flood_open(int kind, int each, int threads)
 {
 	memset(&flood, 0, sizeof(flood));
-	if (!kind_open(&flood.world, kind, 1))
+	if (!world_open_notify(&flood.world, kind, 1))
 		return false;
 	flood.each = each;
 	flood.expected = each * threads;
@@ -388,14 +359,14 @@ static Suite *suite(void)
 	Suite *dlv = suite_create("dlv");
 	TCase *tcase = support_case(dlv, "order");
 
-	tcase_add_loop_test(tcase, one_worker_keeps_the_order, 0, KINDS);
-	tcase_add_loop_test(tcase, each_poster_keeps_its_order, 0, KINDS);
-	tcase_add_loop_test(tcase, posts_and_outcomes_have_one_order, 0, KINDS);
-	tcase_add_loop_test(tcase, post_runs_once_and_not_after_close, 0, KINDS);
+	tcase_add_loop_test(tcase, one_worker_keeps_the_order, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, each_poster_keeps_its_order, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, posts_and_outcomes_have_one_order, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, post_runs_once_and_not_after_close, 0, NOTIFY_KINDS);
 	tcase = support_case(dlv, "loss");
-	tcase_add_loop_test(tcase, thousand_posts_before_the_first_turn, 0, KINDS);
-	tcase_add_loop_test(tcase, million_posts, 0, KINDS);
-	tcase_add_loop_test(tcase, posts_at_the_end_of_a_drain, 0, KINDS);
+	tcase_add_loop_test(tcase, thousand_posts_before_the_first_turn, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, million_posts, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, posts_at_the_end_of_a_drain, 0, NOTIFY_KINDS);
 	return dlv;
 }
 

@@ -14,51 +14,11 @@
 #include <pthread.h>
 #include <signal.h>
 
-static const enum evwork_notify kinds[] = { EVWORK_NOTIFY_EVENTFD, EVWORK_NOTIFY_PIPE };
-#define KINDS 2
-
-static bool kind_is_missing(int kind)
-{
-	int fd;
-
-	if (kinds[kind] == EVWORK_NOTIFY_PIPE)
-		return false;
-	if (sys_eventfd(&fd) != 0) {
-		support_note("no eventfd here");
-		return true;
-	}
-	sys_close(fd);
-	return false;
-}
-
-static bool kind_open(struct world *world, int kind, int threads)
-{
-	struct evwork_pool_options pool = { .threads = threads };
-	struct evwork_loop_options loop = { .notify = kinds[kind] };
-
-	if (kind_is_missing(kind))
-		return false;
-	world_open_with(world, &pool, &loop);
-	return true;
-}
-
 static void ignore(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
 	(void)arg;
-}
-
-/* One pass of the base, which an event of the test's own ends, whether or not anything
- * keeps the base running. */
-static void one_pass(struct event_base *base)
-{
-	struct event *mark = event_new(base, -1, 0, ignore, NULL);
-
-	ck_assert_ptr_nonnull(mark);
-	event_active(mark, EV_TIMEOUT, 0);
-	ck_assert_int_ge(event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
-	event_free(mark);
 }
 
 struct foreign {
@@ -160,7 +120,7 @@ START_TEST(free_with_something_outstanding_is_busy)
 {
 	struct world world;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	busy_with_job(&world);
 	busy_with_post(&world);
@@ -185,7 +145,7 @@ START_TEST(free_with_foreign_posts_is_busy)
 	struct foreign foreign;
 
 	memset(&foreign, 0, sizeof(foreign));
-	if (!kind_open(&foreign.world, _i, 1))
+	if (!world_open_notify(&foreign.world, _i, 1))
 		return;
 	support_post_init(&foreign.post);
 	support_elsewhere(bring_post, &foreign);
@@ -235,7 +195,7 @@ START_TEST(close_waits_for_foreign_jobs)
 	int i;
 
 	memset(&foreign, 0, sizeof(foreign));
-	if (!kind_open(&foreign.world, _i, 1))
+	if (!world_open_notify(&foreign.world, _i, 1))
 		return;
 	gate_init(&gate);
 	gate_job_init(&foreign.blocker, &gate);
@@ -261,7 +221,7 @@ START_TEST(free_elsewhere_is_refused)
 	struct foreign foreign;
 
 	memset(&foreign, 0, sizeof(foreign));
-	if (!kind_open(&foreign.world, _i, 1))
+	if (!world_open_notify(&foreign.world, _i, 1))
 		return;
 	support_elsewhere(free_elsewhere, &foreign);
 	ck_assert_int_eq(foreign.rc, -EPERM);
@@ -301,12 +261,12 @@ START_TEST(free_leaves_nothing_in_the_base)
 	struct world world;
 	int before, fds;
 
-	if (kind_is_missing(_i))
+	if (notify_is_missing(_i))
 		return;
 	base = event_base_new();
 	before = count_events(base);
 	event_base_free(base);
-	ck_assert(kind_open(&world, _i, 1));
+	ck_assert(world_open_notify(&world, _i, 1));
 	base = world.base;
 	support_timer_init(&timer, NULL);
 	probe_init(&probe, 0);
@@ -332,11 +292,11 @@ END_TEST
 /* Loops come and go on one base: S-DLV-14. */
 START_TEST(loops_come_and_go)
 {
-	struct evwork_loop_options options = { .notify = kinds[_i] };
+	struct evwork_loop_options options = { .notify = notify_kinds[_i] };
 	struct world world;
 	int round;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	for (round = 0; round < 20; round++) {
 		struct evwork_loop *loop;
@@ -376,7 +336,7 @@ START_TEST(base_freed_first_is_reported)
 	struct world world;
 
 	/* The runner expects the signal also where there is nothing to test. */
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		raise(SIGABRT);
 	event_base_free(world.base);
 	evwork_loop_free(world.loop);
@@ -413,13 +373,13 @@ static void note_closed(struct evwork_pool *pool, int status, void *arg)
  * were cancelled by the close, on the loop of both: S-DLV-15. */
 START_TEST(pool_closed_comes_after_all_dones)
 {
-	enum evwork_close_mode mode = _i / KINDS ? EVWORK_CANCEL_QUEUED : EVWORK_DRAIN;
+	enum evwork_close_mode mode = _i / NOTIFY_KINDS ? EVWORK_CANCEL_QUEUED : EVWORK_DRAIN;
 	int rounds = 30 / support_slow() + 2, i;
 
 	while (rounds-- > 0) {
 		memset(&closing, 0, sizeof(closing));
 		atomic_store(&probe_run_counter, 0);
-		if (!kind_open(&closing.world, _i % KINDS, 3))
+		if (!world_open_notify(&closing.world, _i % NOTIFY_KINDS, 3))
 			return;
 		for (i = 0; i < MEMBERS; i++) {
 			probe_init(&closing.probes[i], 0);
@@ -448,16 +408,16 @@ static Suite *suite(void)
 	Suite *ends = suite_create("dlv_ends");
 	TCase *tcase = support_case(ends, "ends");
 
-	tcase_add_loop_test(tcase, free_with_something_outstanding_is_busy, 0, KINDS);
-	tcase_add_loop_test(tcase, free_with_foreign_posts_is_busy, 0, KINDS);
-	tcase_add_loop_test(tcase, close_waits_for_foreign_jobs, 0, KINDS);
-	tcase_add_loop_test(tcase, free_elsewhere_is_refused, 0, KINDS);
-	tcase_add_loop_test(tcase, free_leaves_nothing_in_the_base, 0, KINDS);
-	tcase_add_loop_test(tcase, loops_come_and_go, 0, KINDS);
-	tcase_add_loop_test(tcase, pool_closed_comes_after_all_dones, 0, 2 * KINDS);
+	tcase_add_loop_test(tcase, free_with_something_outstanding_is_busy, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, free_with_foreign_posts_is_busy, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, close_waits_for_foreign_jobs, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, free_elsewhere_is_refused, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, free_leaves_nothing_in_the_base, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, loops_come_and_go, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, pool_closed_comes_after_all_dones, 0, 2 * NOTIFY_KINDS);
 	if (has_asserts())
 		tcase_add_loop_test_raise_signal(tcase, base_freed_first_is_reported, SIGABRT, 0,
-			KINDS);
+			NOTIFY_KINDS);
 	return ends;
 }
 

@@ -13,53 +13,6 @@
 
 #include <pthread.h>
 
-static const enum evwork_notify kinds[] = { EVWORK_NOTIFY_EVENTFD, EVWORK_NOTIFY_PIPE };
-#define KINDS 2
-
-static bool kind_is_missing(int kind)
-{
-	int fd;
-
-	if (kinds[kind] == EVWORK_NOTIFY_PIPE)
-		return false;
-	if (sys_eventfd(&fd) != 0) {
-		support_note("no eventfd here");
-		return true;
-	}
-	sys_close(fd);
-	return false;
-}
-
-static bool kind_open(struct world *world, int kind, int threads)
-{
-	struct evwork_pool_options pool = { .threads = threads };
-	struct evwork_loop_options loop = { .notify = kinds[kind] };
-
-	if (kind_is_missing(kind))
-		return false;
-	world_open_with(world, &pool, &loop);
-	return true;
-}
-
-static void ignore(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	(void)arg;
-}
-
-/* One pass of the base, which an event of the test's own ends, whether or not anything
- * keeps the base running. */
-static void one_pass(struct event_base *base)
-{
-	struct event *mark = event_new(base, -1, 0, ignore, NULL);
-
-	ck_assert_ptr_nonnull(mark);
-	event_active(mark, EV_TIMEOUT, 0);
-	ck_assert_int_ge(event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
-	event_free(mark);
-}
-
 /* Whether dispatch would go on: libevent returns 1 when nothing is left to wait for. */
 static bool alive(struct world *world)
 {
@@ -77,7 +30,7 @@ START_TEST(idle_loop_keeps_nothing_running)
 {
 	struct world world;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	ck_assert_int_eq(event_base_dispatch(world.base), 1);
 	ck_assert(!alive(&world));
@@ -94,7 +47,7 @@ START_TEST(jobs_keep_the_base_running)
 	struct world world;
 	struct gate gate;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	gate_init(&gate);
 	gate_job_init(&blocker, &gate);
@@ -123,7 +76,7 @@ START_TEST(posts_keep_the_base_running)
 	struct probe probe;
 	struct world world;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	support_post_init(&post);
 	ck_assert_int_eq(evwork_post(world.loop, support_post_fn, &post), 0);
@@ -146,7 +99,7 @@ START_TEST(timers_keep_the_base_running)
 	struct support_timer fires, stopped;
 	struct world world;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	support_timer_init(&fires, NULL);
 	support_timer_init(&stopped, NULL);
@@ -169,7 +122,7 @@ START_TEST(deadlines_keep_the_base_running)
 	struct evwork_ctx *expires, *cancelled;
 	struct world world;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	support_watch_init(&watch);
 	ck_assert_int_eq(evwork_ctx_with_timeout(NULL, world.loop, 2, 0, &expires), 0);
@@ -195,7 +148,7 @@ START_TEST(holds_keep_the_base_running)
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	for (i = 0; i < 3; i++)
 		ck_assert_int_eq(evwork_loop_hold(world.loop), 0);
@@ -232,7 +185,7 @@ START_TEST(closing_keeps_the_base_running)
 	struct world world;
 	int pools = 0, loops = 0;
 
-	if (!kind_open(&world, _i, 1))
+	if (!world_open_notify(&world, _i, 1))
 		return;
 	ck_assert_int_eq(evwork_pool_new(&options, &pool), 0);
 	ck_assert_int_eq(evwork_pool_close(pool, EVWORK_DRAIN, world.loop, count_pool_closed,
@@ -283,7 +236,7 @@ START_TEST(hold_waits_for_foreign_threads)
 	pthread_t thread;
 
 	memset(&foreign, 0, sizeof(foreign));
-	if (!kind_open(&foreign.world, _i, 1))
+	if (!world_open_notify(&foreign.world, _i, 1))
 		return;
 	probe_init(&foreign.probe, 0);
 	support_post_init(&foreign.post);
@@ -308,7 +261,7 @@ START_TEST(foreign_outcomes_wait_for_the_base)
 	struct foreign foreign;
 
 	memset(&foreign, 0, sizeof(foreign));
-	if (!kind_open(&foreign.world, _i, 1))
+	if (!world_open_notify(&foreign.world, _i, 1))
 		return;
 	probe_init(&foreign.probe, 6);
 	support_post_init(&foreign.post);
@@ -357,12 +310,12 @@ static void run_inner(struct probe *probe)
  * before: S-DLV-10. */
 START_TEST(inner_base_loses_nothing)
 {
-	struct evwork_loop_options options = { .notify = kinds[_i] };
+	struct evwork_loop_options options = { .notify = notify_kinds[_i] };
 	struct evwork_lane_stats lane;
 	struct nest nest;
 	int i;
 
-	if (!kind_open(&nest.world, _i, 1))
+	if (!world_open_notify(&nest.world, _i, 1))
 		return;
 	nest.inner = event_base_new();
 	ck_assert_ptr_nonnull(nest.inner);
@@ -401,9 +354,9 @@ START_TEST(watches_of_deadlines_keep_the_base_running)
 	struct support_watch watch;
 	struct evwork_ctx *ctx;
 	struct world world;
-	int cancelled = _i / KINDS;
+	int cancelled = _i / NOTIFY_KINDS;
 
-	if (!kind_open(&world, _i % KINDS, 1))
+	if (!world_open_notify(&world, _i % NOTIFY_KINDS, 1))
 		return;
 	support_watch_init(&watch);
 	ck_assert_int_eq(evwork_ctx_with_timeout(NULL, world.loop, 10, 0, &ctx), 0);
@@ -423,17 +376,17 @@ static void add_life(Suite *suite)
 {
 	TCase *tcase = support_case(suite, "life");
 
-	tcase_add_loop_test(tcase, idle_loop_keeps_nothing_running, 0, KINDS);
-	tcase_add_loop_test(tcase, jobs_keep_the_base_running, 0, KINDS);
-	tcase_add_loop_test(tcase, posts_keep_the_base_running, 0, KINDS);
-	tcase_add_loop_test(tcase, timers_keep_the_base_running, 0, KINDS);
-	tcase_add_loop_test(tcase, deadlines_keep_the_base_running, 0, KINDS);
-	tcase_add_loop_test(tcase, holds_keep_the_base_running, 0, KINDS);
-	tcase_add_loop_test(tcase, closing_keeps_the_base_running, 0, KINDS);
-	tcase_add_loop_test(tcase, hold_waits_for_foreign_threads, 0, KINDS);
-	tcase_add_loop_test(tcase, foreign_outcomes_wait_for_the_base, 0, KINDS);
-	tcase_add_loop_test(tcase, inner_base_loses_nothing, 0, KINDS);
-	tcase_add_loop_test(tcase, watches_of_deadlines_keep_the_base_running, 0, KINDS * 2);
+	tcase_add_loop_test(tcase, idle_loop_keeps_nothing_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, jobs_keep_the_base_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, posts_keep_the_base_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, timers_keep_the_base_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, deadlines_keep_the_base_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, holds_keep_the_base_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, closing_keeps_the_base_running, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, hold_waits_for_foreign_threads, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, foreign_outcomes_wait_for_the_base, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, inner_base_loses_nothing, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, watches_of_deadlines_keep_the_base_running, 0, NOTIFY_KINDS * 2);
 }
 
 static Suite *suite(void)

@@ -14,43 +14,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 
-static const enum evwork_notify kinds[] = { EVWORK_NOTIFY_EVENTFD, EVWORK_NOTIFY_PIPE };
-#define KINDS 2
-
-/* True, with a note, if the system has no descriptor of this kind. */
-static bool kind_is_missing(int kind)
-{
-	int fd;
-
-	if (kinds[kind] == EVWORK_NOTIFY_PIPE)
-		return false;
-	if (sys_eventfd(&fd) != 0) {
-		support_note("no eventfd here");
-		return true;
-	}
-	sys_close(fd);
-	return false;
-}
-
-static bool kind_open(struct world *world, int kind, int threads)
-{
-	struct evwork_pool_options pool = { .threads = threads };
-	struct evwork_loop_options loop = { .notify = kinds[kind] };
-
-	if (kind_is_missing(kind))
-		return false;
-	world_open_with(world, &pool, &loop);
-	return true;
-}
-
 /* A base that has no locks; the program never asked libevent for any. */
 static bool lockless_open(struct world *world, int kind, int threads)
 {
 	struct evwork_pool_options pool = { .threads = threads };
-	struct evwork_loop_options loop = { .notify = kinds[kind] };
+	struct evwork_loop_options loop = { .notify = notify_kinds[kind] };
 	struct event_config *config;
 
-	if (kind_is_missing(kind))
+	if (notify_is_missing(kind))
 		return false;
 	memset(world, 0, sizeof(*world));
 	config = event_config_new();
@@ -234,7 +205,7 @@ static struct descriptors open_and_look(struct world *world, enum evwork_notify 
  * where there is one: S-DLV-1. */
 START_TEST(one_descriptor_to_notify)
 {
-	bool eventfd = !kind_is_missing(0);
+	bool eventfd = !notify_is_missing(0);
 	enum evwork_notify notify = (enum evwork_notify)_i;
 	struct descriptors seen;
 	struct world world;
@@ -296,15 +267,15 @@ START_TEST(full_descriptor_counts_as_notified)
 	struct probe probe;
 	struct world world;
 
-	if (kind_is_missing(_i))
+	if (notify_is_missing(_i))
 		return;
-	seen = open_and_look(&world, kinds[_i]);
+	seen = open_and_look(&world, notify_kinds[_i]);
 	if (seen.write_fd < 0) {
 		support_note("cannot find the descriptor here");
 		world_close(&world);
 		return;
 	}
-	fill_descriptor(seen.write_fd, kinds[_i] == EVWORK_NOTIFY_EVENTFD);
+	fill_descriptor(seen.write_fd, notify_kinds[_i] == EVWORK_NOTIFY_EVENTFD);
 	early.loop = late.loop = world.loop;
 	support_post_init(&early.post);
 	support_post_init(&late.post);
@@ -345,7 +316,7 @@ static void get_stuck(void *arg)
 static void *run_neighbour(void *arg)
 {
 	struct neighbour *neighbour = arg;
-	struct evwork_loop_options options = { .notify = kinds[neighbour->kind] };
+	struct evwork_loop_options options = { .notify = notify_kinds[neighbour->kind] };
 
 	neighbour->base = event_base_new();
 	neighbour->rc = evwork_loop_new(neighbour->base, neighbour->pool, &options,
@@ -371,7 +342,7 @@ START_TEST(stuck_loop_delays_only_itself)
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i, 2))
+	if (!world_open_notify(&world, _i, 2))
 		return;
 	memset(&neighbour, 0, sizeof(neighbour));
 	neighbour.pool = world.pool;
@@ -431,7 +402,7 @@ static void note_order(struct support_post *post)
 static void race_priorities(int kind, int event_priority, int order[4])
 {
 	struct evwork_loop_options options = {
-		.notify = kinds[kind], .event_priority = event_priority
+		.notify = notify_kinds[kind], .event_priority = event_priority
 	};
 	struct event_base *base = event_base_new();
 	struct support_post post;
@@ -469,12 +440,12 @@ START_TEST(priority_of_the_notification)
 		{ 0, 1 }, { EVWORK_EVENT_PRIORITY(0), 0 }, { EVWORK_EVENT_PRIORITY(1), 1 },
 		{ EVWORK_EVENT_PRIORITY(2), 2 }
 	};
-	int kind = _i % KINDS, with = rows[_i / KINDS].with;
+	int kind = _i % NOTIFY_KINDS, with = rows[_i / NOTIFY_KINDS].with;
 	int order[4] = { 0, 0, 0, 0 }, i;
 
-	if (kind_is_missing(kind))
+	if (notify_is_missing(kind))
 		return;
-	race_priorities(kind, rows[_i / KINDS].option, order);
+	race_priorities(kind, rows[_i / NOTIFY_KINDS].option, order);
 	ck_assert_int_gt(order[3], 0);
 	for (i = 0; i < 3; i++) {
 		ck_assert_int_gt(order[i], 0);
@@ -492,12 +463,12 @@ START_TEST(priority_out_of_range)
 	static const int bad[] = {
 		EVWORK_EVENT_PRIORITY(3), EVWORK_EVENT_PRIORITY(200), -1, EVWORK_EVENT_PRIORITY(-2)
 	};
-	struct evwork_loop_options options = { .notify = kinds[_i % KINDS] };
+	struct evwork_loop_options options = { .notify = notify_kinds[_i % NOTIFY_KINDS] };
 	struct event_base *base = event_base_new();
 	struct evwork_loop *loop = NULL;
 
 	ck_assert_int_eq(event_base_priority_init(base, 3), 0);
-	options.event_priority = bad[_i / KINDS];
+	options.event_priority = bad[_i / NOTIFY_KINDS];
 	ck_assert_int_eq(evwork_loop_new(base, NULL, &options, &loop), -EINVAL);
 	ck_assert_ptr_null(loop);
 	ck_assert_int_eq(event_base_dispatch(base), 1);
@@ -510,13 +481,13 @@ static Suite *suite(void)
 	Suite *place = suite_create("dlv_place");
 	TCase *tcase = support_case(place, "place");
 
-	tcase_add_loop_test(tcase, foreign_threads_and_a_base_without_locks, 0, KINDS);
+	tcase_add_loop_test(tcase, foreign_threads_and_a_base_without_locks, 0, NOTIFY_KINDS);
 	tcase_add_loop_test(tcase, one_descriptor_to_notify, 0, EVWORK_NOTIFY_PIPE + 1);
-	tcase_add_loop_test(tcase, full_descriptor_counts_as_notified, 0, KINDS);
-	tcase_add_loop_test(tcase, stuck_loop_delays_only_itself, 0, KINDS);
+	tcase_add_loop_test(tcase, full_descriptor_counts_as_notified, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, stuck_loop_delays_only_itself, 0, NOTIFY_KINDS);
 	tcase = support_case(place, "priority");
-	tcase_add_loop_test(tcase, priority_of_the_notification, 0, 4 * KINDS);
-	tcase_add_loop_test(tcase, priority_out_of_range, 0, 4 * KINDS);
+	tcase_add_loop_test(tcase, priority_of_the_notification, 0, 4 * NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, priority_out_of_range, 0, 4 * NOTIFY_KINDS);
 	return place;
 }
 

@@ -14,35 +14,18 @@
 #include <event2/event_struct.h>
 #include <pthread.h>
 
-static const enum evwork_notify kinds[] = { EVWORK_NOTIFY_EVENTFD, EVWORK_NOTIFY_PIPE };
-#define KINDS 2
-
 /* So long that only the number of callbacks ends a turn. */
 #define NO_BUDGET_US INT64_C(3600000000)
-
-static bool kind_is_missing(int kind)
-{
-	int fd;
-
-	if (kinds[kind] == EVWORK_NOTIFY_PIPE)
-		return false;
-	if (sys_eventfd(&fd) != 0) {
-		support_note("no eventfd here");
-		return true;
-	}
-	sys_close(fd);
-	return false;
-}
 
 static bool kind_open_spinning(struct world *world, int kind, int batch, int64_t budget_us,
 	int64_t spin_us)
 {
 	struct evwork_pool_options pool = { .threads = 1, .spin_us = spin_us };
 	struct evwork_loop_options loop = {
-		.notify = kinds[kind], .batch = batch, .budget_us = budget_us, .spin_us = spin_us
+		.notify = notify_kinds[kind], .batch = batch, .budget_us = budget_us, .spin_us = spin_us
 	};
 
-	if (kind_is_missing(kind))
+	if (notify_is_missing(kind))
 		return false;
 	world_open_with(world, &pool, &loop);
 	return true;
@@ -53,26 +36,14 @@ static bool kind_open(struct world *world, int kind, int batch, int64_t budget_u
 	return kind_open_spinning(world, kind, batch, budget_us, 0);
 }
 
-static void ignore(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	(void)arg;
-}
-
 /* The number of the present pass of the base. */
 static int pass;
 
-/* One pass of the base, which an event of the test's own ends. */
-static void one_pass(struct event_base *base)
+/* One pass of the base, counted. */
+static void counted_pass(struct event_base *base)
 {
-	struct event *mark = event_new(base, -1, 0, ignore, NULL);
-
-	ck_assert_ptr_nonnull(mark);
-	event_active(mark, EV_TIMEOUT, 0);
 	pass++;
-	ck_assert_int_ge(event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
-	event_free(mark);
+	one_pass(base);
 }
 
 /* How much comes in one turn. */
@@ -95,13 +66,13 @@ static void expect_batches(struct world *world, int n, int batch)
 
 	while (came < n) {
 		before = came;
-		one_pass(world->base);
+		counted_pass(world->base);
 		ck_assert_int_le(came - before, batch);
 		/* The first wake-up of a worker may be on its way still. */
 		if (before > 0)
 			ck_assert_int_gt(came, before);
 	}
-	one_pass(world->base);
+	counted_pass(world->base);
 	ck_assert_int_eq(came, n);
 	ck_assert_int_eq(evwork_loop_stats(world->loop, &stats), 0);
 	ck_assert_uint_eq(stats.delivered, (unsigned)n);
@@ -116,11 +87,11 @@ static const int batches[] = { 0, 1, 7, 500 };
 START_TEST(batch_bounds_posts)
 {
 	int order[POSTS] = { 0 };
-	int option = batches[_i / KINDS], batch = option ? option : EVWORK_BATCH_DEFAULT;
+	int option = batches[_i / NOTIFY_KINDS], batch = option ? option : EVWORK_BATCH_DEFAULT;
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i % KINDS, option, NO_BUDGET_US))
+	if (!kind_open(&world, _i % NOTIFY_KINDS, option, NO_BUDGET_US))
 		return;
 	came = 0;
 	for (i = 0; i < POSTS; i++)
@@ -142,12 +113,12 @@ static void count_done(struct probe *probe)
 START_TEST(batch_bounds_outcomes)
 {
 	struct probe *probes = calloc(POSTS, sizeof(*probes));
-	int option = batches[_i / KINDS], batch = option ? option : EVWORK_BATCH_DEFAULT;
+	int option = batches[_i / NOTIFY_KINDS], batch = option ? option : EVWORK_BATCH_DEFAULT;
 	struct evwork_lane_stats stats;
 	struct world world;
 	int i;
 
-	if (!kind_open(&world, _i % KINDS, option, NO_BUDGET_US)) {
+	if (!kind_open(&world, _i % NOTIFY_KINDS, option, NO_BUDGET_US)) {
 		free(probes);
 		return;
 	}
@@ -232,7 +203,7 @@ START_TEST(budget_ends_a_turn)
 	came = 0;
 	for (i = 0; i < 40; i++)
 		ck_assert_int_eq(evwork_post(world.loop, keep_busy, NULL), 0);
-	one_pass(world.base);
+	counted_pass(world.base);
 	ck_assert_int_ge(came, 1);
 	ck_assert_int_lt(came, 40);
 	world_run(&world);
@@ -335,11 +306,11 @@ START_TEST(callbacks_for_ever_stop_nothing)
 	struct event *ticker, *reader;
 	int fds[2], i;
 
-	int which = _i / KINDS;
+	int which = _i / NOTIFY_KINDS;
 	bool spinning = which >= RETURNERS;
 
 	memset(&forever, 0, sizeof(forever));
-	if (!kind_open_spinning(&forever.world, _i % KINDS, 0, spinning ? NO_BUDGET_US : 0,
+	if (!kind_open_spinning(&forever.world, _i % NOTIFY_KINDS, 0, spinning ? NO_BUDGET_US : 0,
 			spinning ? 100 : 0))
 		return;
 	ck_assert_int_eq(pipe(fds), 0);
@@ -353,7 +324,7 @@ START_TEST(callbacks_for_ever_stop_nothing)
 	world_run_until(&forever.world, &forever.reads, 3);
 	/* A watch alone does not keep the base running. */
 	for (i = 0; i < 5; i++)
-		one_pass(forever.world.base);
+		counted_pass(forever.world.base);
 	world_run(&forever.world);
 	ck_assert_int_ge(forever.rounds, 1);
 	event_free(ticker);
@@ -423,13 +394,13 @@ static void open_gate(evutil_socket_t fd, short what, void *arg)
 START_TEST(spinning_stops_nothing)
 {
 	static const struct timeval ms = { 0, 1000 };
-	struct evwork_loop_options options = { .notify = kinds[_i], .spin_us = NO_BUDGET_US };
+	struct evwork_loop_options options = { .notify = notify_kinds[_i], .spin_us = NO_BUDGET_US };
 	struct gate_job blocker;
 	struct probe probe;
 	struct world world;
 	struct gate gate;
 
-	if (kind_is_missing(_i))
+	if (notify_is_missing(_i))
 		return;
 	world_open_with(&world, NULL, &options);
 	gate_init(&gate);
@@ -572,7 +543,7 @@ START_TEST(what_callbacks_start_comes_later)
 	int n;
 
 	memset(&chain, 0, sizeof(chain));
-	if (!kind_open(&chain.world, _i % KINDS, 0, NO_BUDGET_US))
+	if (!kind_open(&chain.world, _i % NOTIFY_KINDS, 0, NO_BUDGET_US))
 		return;
 	chain.what = _i / (2 * FIRSTS) % STARTS;
 	gate_init(&gate);
@@ -584,7 +555,7 @@ START_TEST(what_callbacks_start_comes_later)
 	pass = 0;
 	chain_begin(from, _i / (2 * FIRSTS * STARTS));
 	for (n = 0; n < 20 && !chain.second_pass; n++)
-		one_pass(chain.world.base);
+		counted_pass(chain.world.base);
 	ck_assert(chain.started);
 	ck_assert_int_gt(chain.first_pass, 0);
 	ck_assert_int_gt(chain.second_pass, chain.first_pass);
@@ -624,11 +595,11 @@ START_TEST(breaking_the_base_loses_nothing)
 	struct probe probe;
 	struct world world;
 
-	if (!kind_open(&world, _i % KINDS, 4, 0))
+	if (!kind_open(&world, _i % NOTIFY_KINDS, 4, 0))
 		return;
 	came = 0;
 	break_at = 10;
-	break_by_exit = _i / KINDS;
+	break_by_exit = _i / NOTIFY_KINDS;
 	broken_base = world.base;
 	for (i = 0; i < BROKEN; i++)
 		ck_assert_int_eq(evwork_post(world.loop, count_and_break, &order[i]), 0);
@@ -757,19 +728,19 @@ static Suite *suite(void)
 	Suite *turns = suite_create("dlv_turns");
 	TCase *tcase = support_case(turns, "batches");
 
-	tcase_add_loop_test(tcase, batch_bounds_posts, 0, KINDS * BATCHES);
-	tcase_add_loop_test(tcase, batch_bounds_outcomes, 0, KINDS * BATCHES);
-	tcase_add_loop_test(tcase, batch_bounds_all_kinds_together, 0, KINDS);
-	tcase_add_loop_test(tcase, budget_ends_a_turn, 0, KINDS);
+	tcase_add_loop_test(tcase, batch_bounds_posts, 0, NOTIFY_KINDS * BATCHES);
+	tcase_add_loop_test(tcase, batch_bounds_outcomes, 0, NOTIFY_KINDS * BATCHES);
+	tcase_add_loop_test(tcase, batch_bounds_all_kinds_together, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, budget_ends_a_turn, 0, NOTIFY_KINDS);
 	tcase = support_case(turns, "between");
-	tcase_add_loop_test(tcase, callbacks_for_ever_stop_nothing, 0, 2 * KINDS * RETURNERS);
-	tcase_add_loop_test(tcase, descriptors_between_batches, 0, KINDS);
-	tcase_add_loop_test(tcase, spinning_stops_nothing, 0, KINDS);
-	tcase_add_loop_test(tcase, once_returns_after_a_delivery, 0, KINDS);
+	tcase_add_loop_test(tcase, callbacks_for_ever_stop_nothing, 0, 2 * NOTIFY_KINDS * RETURNERS);
+	tcase_add_loop_test(tcase, descriptors_between_batches, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, spinning_stops_nothing, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, once_returns_after_a_delivery, 0, NOTIFY_KINDS);
 	tcase = support_case(turns, "later");
 	tcase_add_loop_test(tcase, what_callbacks_start_comes_later, 0, CHAINS);
-	tcase_add_loop_test(tcase, breaking_the_base_loses_nothing, 0, KINDS * 2);
-	tcase_add_loop_test(tcase, done_may_do_everything, 0, KINDS);
+	tcase_add_loop_test(tcase, breaking_the_base_loses_nothing, 0, NOTIFY_KINDS * 2);
+	tcase_add_loop_test(tcase, done_may_do_everything, 0, NOTIFY_KINDS);
 	return turns;
 }
 

@@ -10,64 +10,11 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "group_scene.h"
 
 #include <pthread.h>
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-
-/* A world with one group in it. */
-struct scene {
-	struct world world;
-	struct evwork_group *group;
-	struct support_join join;
-};
-
-static void scene_open(struct scene *scene, int threads, const struct evwork_group_options *options)
-{
-	memset(scene, 0, sizeof(*scene));
-	world_open(&scene->world, threads);
-	ck_assert_int_eq(evwork_group_new(scene->world.loop, options, &scene->group), 0);
-}
-
-static void scene_join(struct scene *scene)
-{
-	ck_assert_int_eq(evwork_group_join(scene->group, support_join_fn, &scene->join), 0);
-	world_run_until(&scene->world, &scene->join.calls, 1);
-	world_turns(&scene->world, 3);
-	ck_assert_int_eq(scene->join.calls, 1);
-}
-
-static void scene_close(struct scene *scene)
-{
-	ck_assert_int_eq(evwork_group_free(scene->group), 0);
-	world_close(&scene->world);
-}
-
-static void go(struct scene *scene, struct support_member *member)
-{
-	ck_assert_int_eq(evwork_group_go(scene->group, &member->member), 0);
-}
-
-static void expect_end(const struct support_member *member, int status, int ran)
-{
-	ck_assert_int_eq(member->dones, 1);
-	ck_assert_int_eq(member->status, status);
-	ck_assert_int_eq(member->ran, ran);
-	ck_assert_int_eq(atomic_load(&member->runs), ran);
-	ck_assert_ptr_null(evwork_group_of(&member->member));
-	ck_assert_ptr_null(member->member.job.ctx);
-	ck_assert_ptr_null(member->member.job.done);
-}
-
-static void expect_state(const struct scene *scene, size_t index, int state, int status)
-{
-	int got = 4711;
-
-	ck_assert_int_eq(evwork_group_member(scene->group, index, &got), state);
-	ck_assert_int_eq(got, status);
-	ck_assert_int_eq(evwork_group_member(scene->group, index, NULL), state);
-}
 
 /* Making. */
 
@@ -210,7 +157,7 @@ START_TEST(everything_from_elsewhere)
 	ck_assert_int_eq(join.free_rc, 0);
 	ck_assert(pthread_equal(join.thread, pthread_self()));
 	for (i = 0; i < 2; i++) {
-		expect_end(&members[i], 0, 1);
+		expect_member_end(&members[i], 0, 1);
 		ck_assert(pthread_equal(members[i].done_thread, pthread_self()));
 		ck_assert_int_lt(members[i].order, join.order);
 	}
@@ -246,7 +193,7 @@ START_TEST(members_get_the_context)
 	options.ctx = ctx;
 	scene_open(&scene, 1, &options);
 	ck_assert_ptr_ne(evwork_group_ctx(scene.group), ctx);
-	go(&scene, &member);
+	scene_go(&scene, &member);
 	ck_assert_ptr_eq(evwork_group_of(&member.member), scene.group);
 	scene_join(&scene);
 	ck_assert_int_eq(evwork_group_take(scene.group, 0, &found), 0);
@@ -359,11 +306,11 @@ START_TEST(indexes_in_order_of_go)
 		members[i].gate = &gates[i];
 	}
 	for (i = 0; i < 3; i++)
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	for (i = 0; i < 3; i++) {
 		ck_assert_int_eq(evwork_group_go(scene.group, &members[i].member), -EBUSY);
 		ck_assert_int_eq(evwork_group_try_go(scene.group, &members[i].member), -EBUSY);
-		expect_state(&scene, (size_t)i, EVWORK_MEMBER_ACTIVE, 0);
+		expect_member_state(&scene, (size_t)i, EVWORK_MEMBER_ACTIVE, 0);
 	}
 	ck_assert_uint_eq(evwork_group_count(scene.group), 3);
 	gate_open(&gates[1]);
@@ -372,11 +319,11 @@ START_TEST(indexes_in_order_of_go)
 	world_run_until(&scene.world, &members[0].dones, 1);
 	for (i = 0; i < 3; i++) {
 		ck_assert_uint_eq(members[i].index, (size_t)i);
-		expect_end(&members[i], 0, 1);
-		expect_state(&scene, (size_t)i, EVWORK_MEMBER_OK, 0);
+		expect_member_end(&members[i], 0, 1);
+		expect_member_state(&scene, (size_t)i, EVWORK_MEMBER_OK, 0);
 	}
 	ck_assert_int_gt(members[0].order, members[2].order);
-	go(&scene, &members[1]);
+	scene_go(&scene, &members[1]);
 	scene_join(&scene);
 	ck_assert_uint_eq(members[1].index, 3);
 	ck_assert_int_eq(members[1].dones, 2);
@@ -399,13 +346,13 @@ START_TEST(many_members)
 	scene_open(&scene, 4, &options);
 	for (i = 0; i < MANY; i++) {
 		support_member_init(&members[i], i % 3 ? 0 : i + 1);
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	}
 	scene_join(&scene);
 	for (i = 0; i < MANY; i++) {
-		expect_end(&members[i], i % 3 ? 0 : i + 1, 1);
+		expect_member_end(&members[i], i % 3 ? 0 : i + 1, 1);
 		ck_assert_uint_eq(members[i].index, (size_t)i);
-		expect_state(&scene, (size_t)i, i % 3 ? EVWORK_MEMBER_OK : EVWORK_MEMBER_FAILED,
+		expect_member_state(&scene, (size_t)i, i % 3 ? EVWORK_MEMBER_OK : EVWORK_MEMBER_FAILED,
 			i % 3 ? 0 : i + 1);
 	}
 	scene_close(&scene);
@@ -447,13 +394,13 @@ START_TEST(go_from_members)
 	from_run.base.on_run = go_child;
 	parent_init(&from_done, scene.group);
 	from_done.base.on_done = go_child;
-	go(&scene, &from_run.base);
-	go(&scene, &from_done.base);
+	scene_go(&scene, &from_run.base);
+	scene_go(&scene, &from_done.base);
 	scene_join(&scene);
 	ck_assert_int_eq(from_run.rc, 0);
 	ck_assert_int_eq(from_done.rc, 0);
-	expect_end(&from_run.child, 0, 1);
-	expect_end(&from_done.child, 0, 1);
+	expect_member_end(&from_run.child, 0, 1);
+	expect_member_end(&from_done.child, 0, 1);
 	ck_assert_int_gt(scene.join.order, from_done.child.order);
 	ck_assert_int_gt(scene.join.order, from_run.child.order);
 	scene_close(&scene);
@@ -472,13 +419,13 @@ START_TEST(ran_is_of_this_use)
 	gate_init(&gate);
 	scene_open(&scene, 1, &options);
 	support_member_init(&second, 0);
-	go(&scene, &second);
+	scene_go(&scene, &second);
 	world_run_until(&scene.world, &second.dones, 1);
 	ck_assert_int_eq(second.ran, 1);
 	support_member_init(&first, 0);
 	first.gate = &gate;
-	go(&scene, &first);
-	go(&scene, &second);
+	scene_go(&scene, &first);
+	scene_go(&scene, &second);
 	ck_assert_int_eq(evwork_group_cancel(scene.group, 0), 0);
 	world_run_until(&scene.world, &second.dones, 2);
 	ck_assert_int_eq(second.status, -ECANCELED);
@@ -515,7 +462,7 @@ START_TEST(results)
 	for (i = 0; i < 5; i++) {
 		support_member_init(&members[i], i == 2 ? -EIO : i == 3 ? 7 : 0);
 		members[i].value = i == 4 ? NULL : &dropped[i];
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	}
 	scene_join(&scene);
 	ck_assert_int_eq(dropped[2] + dropped[3], 2);
@@ -559,7 +506,7 @@ START_TEST(result_taken_in_done)
 		members[i].value = &dropped[i];
 		members[i].arg = &scene;
 		members[i].on_done = i == 0 ? take_own : NULL;
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	}
 	scene_join(&scene);
 	scene_close(&scene);

@@ -8,60 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
-
-/* A world with one group in it. */
-struct scene {
-	struct world world;
-	struct evwork_group *group;
-	struct support_join join;
-};
-
-static void scene_open(struct scene *scene, int threads, const struct evwork_group_options *options)
-{
-	memset(scene, 0, sizeof(*scene));
-	world_open(&scene->world, threads);
-	ck_assert_int_eq(evwork_group_new(scene->world.loop, options, &scene->group), 0);
-}
-
-static void scene_join(struct scene *scene)
-{
-	ck_assert_int_eq(evwork_group_join(scene->group, support_join_fn, &scene->join), 0);
-	world_run_until(&scene->world, &scene->join.calls, 1);
-	world_turns(&scene->world, 3);
-	ck_assert_int_eq(scene->join.calls, 1);
-}
-
-static void scene_close(struct scene *scene)
-{
-	ck_assert_int_eq(evwork_group_free(scene->group), 0);
-	world_close(&scene->world);
-}
-
-static void go(struct scene *scene, struct support_member *member)
-{
-	ck_assert_int_eq(evwork_group_go(scene->group, &member->member), 0);
-}
-
-static void expect_end(const struct support_member *member, int status, int ran)
-{
-	ck_assert_int_eq(member->dones, 1);
-	ck_assert_int_eq(member->status, status);
-	ck_assert_int_eq(member->ran, ran);
-	ck_assert_int_eq(atomic_load(&member->runs), ran);
-	ck_assert_ptr_null(evwork_group_of(&member->member));
-	ck_assert_ptr_null(member->member.job.ctx);
-	ck_assert_ptr_null(member->member.job.done);
-}
-
-static void expect_state(const struct scene *scene, size_t index, int state, int status)
-{
-	int got = 4711;
-
-	ck_assert_int_eq(evwork_group_member(scene->group, index, &got), state);
-	ck_assert_int_eq(got, status);
-	ck_assert_int_eq(evwork_group_member(scene->group, index, NULL), state);
-}
+#include "group_scene.h"
 
 struct census {
 	atomic_int inside, most;
@@ -100,11 +47,11 @@ START_TEST(limit_holds)
 		support_member_init(&members[i], 0);
 		members[i].on_run = count_inside;
 		members[i].arg = &census;
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	}
 	scene_join(&scene);
 	for (i = 0; i < MANY; i++)
-		expect_end(&members[i], 0, 1);
+		expect_member_end(&members[i], 0, 1);
 	ck_assert_int_le(atomic_load(&census.most), 2);
 	scene_close(&scene);
 }
@@ -151,7 +98,7 @@ START_TEST(limit_waits_in_order)
 	for (i = 0; i < 6; i++) {
 		support_member_init(&members[i], 0);
 		members[i].gate = i == 0 ? &gate : NULL;
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	}
 	gate_await(&gate, 1);
 	support_member_init(&refused, 0);
@@ -166,7 +113,7 @@ START_TEST(limit_waits_in_order)
 	gate_open(&gate);
 	scene_join(&scene);
 	for (i = 1; i < 6; i++) {
-		expect_end(&members[i], 0, 1);
+		expect_member_end(&members[i], 0, 1);
 		ck_assert_int_gt(members[i].order, members[i - 1].order);
 	}
 	ck_assert_int_eq(refused.dones, 0);
@@ -189,9 +136,9 @@ START_TEST(limit_zero)
 	ck_assert_int_eq(evwork_group_try_go(scene.group, &member.member), -EAGAIN);
 	ck_assert_uint_eq(evwork_group_count(scene.group), 0);
 	ck_assert_int_eq(evwork_group_set_limit(scene.group, 1), 0);
-	go(&scene, &member);
+	scene_go(&scene, &member);
 	scene_join(&scene);
-	expect_end(&member, 0, 1);
+	expect_member_end(&member, 0, 1);
 	scene_close(&scene);
 }
 END_TEST
@@ -220,7 +167,7 @@ START_TEST(limit_is_busy)
 		members[i].gate = &gate;
 		members[i].arg = &scene;
 		members[i].on_done = try_limit;
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 		ck_assert_int_eq(evwork_group_set_limit(scene.group, 2), -EBUSY);
 		ck_assert_int_eq(evwork_group_set_limit(scene.group, 0), -EBUSY);
 	}
@@ -280,7 +227,7 @@ START_TEST(lane_full)
 	narrow_block(&narrow);
 	support_member_init(&members[0], 0);
 	support_member_init(&members[1], 0);
-	go(&narrow.scene, &members[0]);
+	scene_go(&narrow.scene, &members[0]);
 	ck_assert_int_eq(evwork_group_go(narrow.scene.group, &members[1].member), -EAGAIN);
 	ck_assert_uint_eq(evwork_group_count(narrow.scene.group), 1);
 	ck_assert_ptr_null(members[1].member.job.lane);
@@ -288,7 +235,7 @@ START_TEST(lane_full)
 	ck_assert_ptr_null(members[1].member.job.done);
 	gate_open(&narrow.gate);
 	world_run_until(&narrow.scene.world, &members[0].dones, 1);
-	go(&narrow.scene, &members[1]);
+	scene_go(&narrow.scene, &members[1]);
 	scene_join(&narrow.scene);
 	ck_assert_uint_eq(members[1].index, 1);
 	ck_assert_int_eq(narrow.scene.join.status, 0);
@@ -352,10 +299,10 @@ START_TEST(lane_full_for_a_waiter)
 	}
 	members[2].member.job.lane = evwork_pool_lane(jam.pool);
 	for (i = 0; i < 3; i++)
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	gate_open(&gates[0]);
 	world_run_until(&scene.world, &members[0].dones, 1);
-	go(&scene, &members[3]);
+	scene_go(&scene, &members[3]);
 	support_member_init(&passer, 0);
 	ck_assert_int_eq(evwork_group_try_go(scene.group, &passer.member), -EAGAIN);
 	jam_clear(&jam, &scene.world);
@@ -365,7 +312,7 @@ START_TEST(lane_full_for_a_waiter)
 	gate_open(&gates[1]);
 	scene_join(&scene);
 	for (i = 0; i < 4; i++)
-		expect_end(&members[i], 0, 1);
+		expect_member_end(&members[i], 0, 1);
 	ck_assert_int_eq(passer.dones, 0);
 	for (i = 0; i < 2; i++)
 		gate_fini(&gates[i]);
@@ -396,15 +343,15 @@ START_TEST(lane_full_for_good)
 	}
 	members[0].gate = &gate;
 	for (i = 0; i < 4; i++)
-		go(&scene, &members[i]);
+		scene_go(&scene, &members[i]);
 	gate_open(&gate);
 	scene_join(&scene);
 	ck_assert_int_eq(scene.join.status, -EAGAIN);
 	for (i = 0; i < 4; i++) {
 		bool ran = i == 0 || i == 3;
 
-		expect_end(&members[i], ran ? 0 : -EAGAIN, ran);
-		expect_state(&scene, (size_t)i, ran ? EVWORK_MEMBER_OK : EVWORK_MEMBER_NOT_RUN,
+		expect_member_end(&members[i], ran ? 0 : -EAGAIN, ran);
+		expect_member_state(&scene, (size_t)i, ran ? EVWORK_MEMBER_OK : EVWORK_MEMBER_NOT_RUN,
 			ran ? 0 : -EAGAIN);
 	}
 	jam_clear(&jam, &scene.world);
@@ -433,13 +380,13 @@ START_TEST(waiting_keeps_its_lane)
 	members[0].gate = &gate;
 	support_member_init(&members[1], 0);
 	members[1].member.job.lane = lane;
-	go(&scene, &members[0]);
-	go(&scene, &members[1]);
+	scene_go(&scene, &members[0]);
+	scene_go(&scene, &members[1]);
 	ck_assert_int_eq(evwork_lane_free(lane), -EBUSY);
 	ck_assert_int_eq(evwork_pool_free(other), -EBUSY);
 	gate_open(&gate);
 	scene_join(&scene);
-	expect_end(&members[1], 0, 1);
+	expect_member_end(&members[1], 0, 1);
 	ck_assert_ptr_eq(members[1].member.job.lane, lane);
 	ck_assert_int_eq(evwork_lane_free(lane), 0);
 	ck_assert_int_eq(evwork_pool_free(other), 0);

@@ -22,14 +22,6 @@ static struct evwork_lane *lane_new(struct evwork_pool *pool, struct evwork_lane
 	return lane;
 }
 
-static struct evwork_lane_stats stats_of(struct evwork_lane *lane)
-{
-	struct evwork_lane_stats stats;
-
-	ck_assert_int_eq(evwork_lane_stats(lane, &stats), 0);
-	return stats;
-}
-
 /* Submits a job of the lane. */
 static void put(struct world *world, struct probe *probe, struct evwork_lane *lane)
 {

@@ -13,14 +13,6 @@
 
 #include <pthread.h>
 
-static struct evwork_lane_stats stats_of(struct evwork_lane *lane)
-{
-	struct evwork_lane_stats stats;
-
-	ck_assert_int_eq(evwork_lane_stats(lane, &stats), 0);
-	return stats;
-}
-
 /* The accounting law. */
 static void expect_law(const struct evwork_lane_stats *stats)
 {

@@ -11,51 +11,6 @@
 
 #include "support.h"
 
-/* Holds every worker of the world in the gate; one job a worker. */
-static void block(struct world *world, struct gate *gate, struct gate_job *jobs, int workers)
-{
-	int i;
-
-	gate_init(gate);
-	for (i = 0; i < workers; i++) {
-		gate_job_init(&jobs[i], gate);
-		ck_assert_int_eq(evwork_submit(world->loop, &jobs[i].job), 0);
-	}
-	gate_await(gate, workers);
-}
-
-/* Lets the workers go on and runs the base until nothing is left. */
-static void unblock(struct world *world, struct gate *gate)
-{
-	gate_open(gate);
-	world_run(world);
-	gate_fini(gate);
-}
-
-static struct evwork_lane_stats stats_of(struct evwork_lane *lane)
-{
-	struct evwork_lane_stats stats;
-
-	ck_assert_int_eq(evwork_lane_stats(lane, &stats), 0);
-	return stats;
-}
-
-static void expect_untouched(const struct probe *probe)
-{
-	ck_assert_int_eq(atomic_load(&probe->runs), 0);
-	ck_assert_int_eq(probe->dones, 0);
-	ck_assert_int_eq(probe->status, 1);
-}
-
-static void expect_once(const struct probe *probe, int status)
-{
-	ck_assert_int_eq(atomic_load(&probe->runs), 1);
-	ck_assert_int_eq(probe->dones, 1);
-	ck_assert_int_eq(probe->status, status);
-	ck_assert_int_eq(probe->ran, 1);
-	ck_assert_int_eq(probe->abandoned, 0);
-}
-
 /* The queue takes exactly as many waiting jobs as its limit says; the next is
  * refused with EAGAIN at once, without any trace but the counters (S-POOL-6,
  * S-GEN-2). */
@@ -69,7 +24,7 @@ START_TEST(queue_full)
 	int i;
 
 	world_open_with(&world, &options, NULL);
-	block(&world, &gate, &blocker, 1);
+	block_workers(&world, &gate, &blocker, 1);
 	for (i = 0; i < 3; i++) {
 		probe_init(&probes[i], 0);
 		ck_assert_int_eq(evwork_submit(world.loop, &probes[i].job), 0);
@@ -78,13 +33,13 @@ START_TEST(queue_full)
 	ck_assert_int_eq(evwork_submit(world.loop, &refused.job), -EAGAIN);
 	ck_assert_uint_eq(stats_of(evwork_pool_lane(world.pool)).refused_full, 1);
 	ck_assert_uint_eq(stats_of(evwork_pool_lane(world.pool)).queued, 3);
-	unblock(&world, &gate);
+	unblock_workers(&world, &gate);
 	for (i = 0; i < 3; i++)
-		expect_once(&probes[i], 0);
-	expect_untouched(&refused);
+		expect_probe_once(&probes[i], 0);
+	expect_probe_untouched(&refused);
 	ck_assert_int_eq(evwork_submit(world.loop, &refused.job), 0);
 	world_run(&world);
-	expect_once(&refused, 0);
+	expect_probe_once(&refused, 0);
 	world_close(&world);
 }
 END_TEST
@@ -126,9 +81,9 @@ START_TEST(queue_room_for_each_start)
 	for (i = 0; i <= TOTAL; i++)
 		gate_open(&gates[i]);
 	world_run(&world);
-	expect_untouched(&refused);
+	expect_probe_untouched(&refused);
 	for (i = 0; i <= TOTAL; i++) {
-		expect_once(&probes[i], 0);
+		expect_probe_once(&probes[i], 0);
 		ck_assert_int_eq(probes[i].run_order, i + 1);
 		gate_fini(&gates[i]);
 	}
@@ -146,7 +101,7 @@ START_TEST(queue_default)
 	int i;
 
 	world_open(&world, 1);
-	block(&world, &gate, &blocker, 1);
+	block_workers(&world, &gate, &blocker, 1);
 	ck_assert_int_eq(EVWORK_QUEUE_LIMIT_DEFAULT, 4096);
 	for (i = 0; i < 4096; i++) {
 		probe_init(&probes[i], 0);
@@ -154,10 +109,10 @@ START_TEST(queue_default)
 	}
 	probe_init(&refused, 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &refused.job), -EAGAIN);
-	unblock(&world, &gate);
+	unblock_workers(&world, &gate);
 	for (i = 0; i < 4096; i++)
-		expect_once(&probes[i], 0);
-	expect_untouched(&refused);
+		expect_probe_once(&probes[i], 0);
+	expect_probe_untouched(&refused);
 	world_close(&world);
 }
 END_TEST
@@ -177,14 +132,14 @@ START_TEST(queue_unbounded)
 	int i;
 
 	world_open_with(&world, &options, NULL);
-	block(&world, &gate, &blocker, 1);
+	block_workers(&world, &gate, &blocker, 1);
 	for (i = 0; i < FLOOD; i++) {
 		probe_init(&probes[i], 0);
 		ck_assert_int_eq(evwork_submit(world.loop, &probes[i].job), 0);
 	}
-	unblock(&world, &gate);
+	unblock_workers(&world, &gate);
 	for (i = 0; i < FLOOD; i++) {
-		expect_once(&probes[i], 0);
+		expect_probe_once(&probes[i], 0);
 		ck_assert_int_eq(probes[i].run_order, i + 1);
 	}
 	world_close(&world);
@@ -207,7 +162,7 @@ START_TEST(queue_unbounded_without_memory)
 	int i, accepted, rc = 0;
 
 	world_open_with(&world, &options, NULL);
-	block(&world, &gate, &blocker, 1);
+	block_workers(&world, &gate, &blocker, 1);
 	fault_start(SYS_MEMORY, 1, true);
 	for (accepted = 0; accepted < FLOOD; accepted++) {
 		probe_init(&probes[accepted], 0);
@@ -221,9 +176,9 @@ START_TEST(queue_unbounded_without_memory)
 		ck_assert_uint_eq(stats_of(evwork_pool_lane(world.pool)).refused_memory, 1);
 		ck_assert_int_eq(evwork_submit(world.loop, &probes[accepted++].job), 0);
 	}
-	unblock(&world, &gate);
+	unblock_workers(&world, &gate);
 	for (i = 0; i < accepted; i++)
-		expect_once(&probes[i], 0);
+		expect_probe_once(&probes[i], 0);
 	world_close(&world);
 }
 END_TEST
@@ -284,7 +239,7 @@ START_TEST(queue_unbounded_put_back)
 		ck_assert_int_eq(feeder.rc[i], 0);
 	for (i = 0; i < n; i++) {
 		if (i != 1)
-			expect_once(&feeder.others[i], 0);
+			expect_probe_once(&feeder.others[i], 0);
 	}
 	ck_assert_int_eq(atomic_load(&feeder.others[1].runs), 0);
 	ck_assert_int_eq(feeder.others[1].dones, 1);

@@ -16,51 +16,6 @@
 
 #define MANY 1000
 
-/* Holds every worker of the world in the gate; one job a worker. */
-static void block(struct world *world, struct gate *gate, struct gate_job *jobs, int workers)
-{
-	int i;
-
-	gate_init(gate);
-	for (i = 0; i < workers; i++) {
-		gate_job_init(&jobs[i], gate);
-		ck_assert_int_eq(evwork_submit(world->loop, &jobs[i].job), 0);
-	}
-	gate_await(gate, workers);
-}
-
-/* Lets the workers go on and runs the base until nothing is left. */
-static void unblock(struct world *world, struct gate *gate)
-{
-	gate_open(gate);
-	world_run(world);
-	gate_fini(gate);
-}
-
-static struct evwork_lane_stats stats_of(struct evwork_lane *lane)
-{
-	struct evwork_lane_stats stats;
-
-	ck_assert_int_eq(evwork_lane_stats(lane, &stats), 0);
-	return stats;
-}
-
-static void expect_untouched(const struct probe *probe)
-{
-	ck_assert_int_eq(atomic_load(&probe->runs), 0);
-	ck_assert_int_eq(probe->dones, 0);
-	ck_assert_int_eq(probe->status, 1);
-}
-
-static void expect_once(const struct probe *probe, int status)
-{
-	ck_assert_int_eq(atomic_load(&probe->runs), 1);
-	ck_assert_int_eq(probe->dones, 1);
-	ck_assert_int_eq(probe->status, status);
-	ck_assert_int_eq(probe->ran, 1);
-	ck_assert_int_eq(probe->abandoned, 0);
-}
-
 /* What is malformed. */
 
 /* A submit without loop, job or work is refused with EINVAL, neither function
@@ -81,10 +36,10 @@ START_TEST(submit_malformed)
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), -EINVAL);
 	probe.job.run = run;
 	world_turns(&world, 3);
-	expect_untouched(&probe);
+	expect_probe_untouched(&probe);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	world_close(&world);
 }
 END_TEST
@@ -104,11 +59,11 @@ START_TEST(submit_without_lane)
 	ck_assert_ptr_null(evwork_loop_pool(world.loop));
 	probe_init(&probe, 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), -EINVAL);
-	expect_untouched(&probe);
+	expect_probe_untouched(&probe);
 	probe.job.lane = evwork_pool_lane(pool);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	world_close(&world);
 	ck_assert_int_eq(evwork_pool_free(pool), 0);
 }
@@ -127,7 +82,7 @@ START_TEST(submit_threads)
 	probe_init(&probe, 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	ck_assert(!pthread_equal(probe.run_thread, pthread_self()));
 	ck_assert(pthread_equal(probe.done_thread, pthread_self()));
 	world_close(&world);
@@ -155,9 +110,9 @@ START_TEST(submit_done_needs_turn)
 	ck_assert_int_eq(probe.dones, 0);
 	world_run_until(&world, &probe.dones, 1);
 	ck_assert_int_eq(job.status, 1);
-	unblock(&world, &gate);
+	unblock_workers(&world, &gate);
 	ck_assert_int_eq(job.status, 0);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	world_close(&world);
 }
 END_TEST
@@ -177,7 +132,7 @@ START_TEST(submit_exactly_once)
 	}
 	world_run(&world);
 	for (i = 0; i < MANY; i++)
-		expect_once(&probes[i], i);
+		expect_probe_once(&probes[i], i);
 	world_close(&world);
 }
 END_TEST
@@ -197,7 +152,7 @@ START_TEST(submit_status_passes)
 	probe_init(&probe, results[_i]);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
-	expect_once(&probe, results[_i]);
+	expect_probe_once(&probe, results[_i]);
 	world_close(&world);
 }
 END_TEST
@@ -227,7 +182,7 @@ START_TEST(submit_without_done)
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
 	ck_assert_int_eq(atomic_load(&silent_runs), 1);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	ck_assert_uint_eq(stats_of(evwork_pool_lane(world.pool)).delivered, 2);
 	ck_assert_int_eq(evwork_cancel(&job), -ESRCH);
 	world_close(&world);
@@ -247,7 +202,7 @@ START_TEST(submit_twice)
 	struct probe probe;
 
 	world_open(&world, 1);
-	block(&world, &gate, &blocker, 1);
+	block_workers(&world, &gate, &blocker, 1);
 	ck_assert_int_eq(evwork_submit(world.loop, &blocker.job), -EBUSY);
 	probe_init(&probe, 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
@@ -258,8 +213,8 @@ START_TEST(submit_twice)
 	gate_open(&gate);
 	gate_await(&end, 1);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), -EBUSY);
-	unblock(&world, &end);
-	expect_once(&probe, 0);
+	unblock_workers(&world, &end);
+	expect_probe_once(&probe, 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
 	ck_assert_int_eq(atomic_load(&probe.runs), 2);
@@ -350,7 +305,7 @@ START_TEST(submit_without_memory)
 	world_run(&world);
 	fault_stop();
 	for (i = 0; i < 100; i++)
-		expect_once(&probes[i], 0);
+		expect_probe_once(&probes[i], 0);
 	world_close(&world);
 }
 END_TEST
@@ -372,13 +327,13 @@ START_TEST(submit_cancelled_ctx)
 	probe.job.ctx = ctx;
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), -ECANCELED);
 	world_turns(&world, 3);
-	expect_untouched(&probe);
+	expect_probe_untouched(&probe);
 	ck_assert_uint_eq(stats_of(evwork_pool_lane(world.pool)).refused_ctx, 1);
 	evwork_ctx_unref(ctx);
 	probe.job.ctx = NULL;
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	world_close(&world);
 }
 END_TEST
@@ -401,7 +356,7 @@ START_TEST(submit_expired_ctx)
 	probe.job.ctx = expired;
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), -ETIMEDOUT);
 	world_run(&world);
-	expect_untouched(&probe);
+	expect_probe_untouched(&probe);
 	ck_assert_uint_eq(stats_of(evwork_pool_lane(world.pool)).refused_ctx, 2);
 	evwork_ctx_unref(born_dead);
 	evwork_ctx_unref(expired);
@@ -424,7 +379,7 @@ START_TEST(submit_order_of_refusals)
 	world_open_with(&world, &options, NULL);
 	ck_assert_int_eq(evwork_ctx_new(NULL, &dead), 0);
 	ck_assert_int_eq(evwork_ctx_cancel(dead, 0), 0);
-	block(&world, &gate, &blocker, 1);
+	block_workers(&world, &gate, &blocker, 1);
 	probe_init(&queued, 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &queued.job), 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &queued.job), -EBUSY);
@@ -436,9 +391,9 @@ START_TEST(submit_order_of_refusals)
 	other.job.run = NULL;
 	ck_assert_int_eq(evwork_submit(world.loop, &other.job), -EINVAL);
 	other.job.run = run;
-	unblock(&world, &gate);
-	expect_once(&queued, 0);
-	expect_untouched(&other);
+	unblock_workers(&world, &gate);
+	expect_probe_once(&queued, 0);
+	expect_probe_untouched(&other);
 	evwork_ctx_unref(dead);
 	world_close(&world);
 }
@@ -484,8 +439,8 @@ START_TEST(submit_from_work_and_done)
 	world_run_until(&world, &from_work.second.dones, 1);
 	ck_assert_int_eq(from_work.first_rc, 0);
 	ck_assert_int_eq(from_work.second_rc, 0);
-	expect_once(&from_work.first, 0);
-	expect_once(&from_work.second, 0);
+	expect_probe_once(&from_work.first, 0);
+	expect_probe_once(&from_work.second, 0);
 
 	parent_init(&from_done, &world);
 	from_done.probe.on_done = submit_both;
@@ -493,8 +448,8 @@ START_TEST(submit_from_work_and_done)
 	world_run(&world);
 	ck_assert_int_eq(from_done.first_rc, 0);
 	ck_assert_int_eq(from_done.second_rc, 0);
-	expect_once(&from_done.first, 0);
-	expect_once(&from_done.second, 0);
+	expect_probe_once(&from_done.first, 0);
+	expect_probe_once(&from_done.second, 0);
 	ck_assert_int_gt(from_done.first.done_order, from_done.probe.done_order);
 	world_close(&world);
 }
@@ -515,9 +470,9 @@ START_TEST(submit_from_work_full)
 	world_run_until(&world, &parent.first.dones, 1);
 	ck_assert_int_eq(parent.first_rc, 0);
 	ck_assert_int_eq(parent.second_rc, -EAGAIN);
-	expect_once(&parent.probe, 0);
-	expect_once(&parent.first, 0);
-	expect_untouched(&parent.second);
+	expect_probe_once(&parent.probe, 0);
+	expect_probe_once(&parent.first, 0);
+	expect_probe_untouched(&parent.second);
 	world_close(&world);
 }
 END_TEST
@@ -575,7 +530,7 @@ START_TEST(submit_from_strangers)
 		ck_assert_int_eq(strangers[i].refusals, 0);
 	}
 	for (i = 0; i < 3 * MANY; i++) {
-		expect_once(&probes[i], i);
+		expect_probe_once(&probes[i], i);
 		ck_assert(pthread_equal(probes[i].done_thread, pthread_self()));
 	}
 	world_close(&world);

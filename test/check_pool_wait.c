@@ -17,51 +17,6 @@
 #include <sys/syscall.h>
 #endif
 
-/* Holds every worker of the world in the gate; one job a worker. */
-static void block(struct world *world, struct gate *gate, struct gate_job *jobs, int workers)
-{
-	int i;
-
-	gate_init(gate);
-	for (i = 0; i < workers; i++) {
-		gate_job_init(&jobs[i], gate);
-		ck_assert_int_eq(evwork_submit(world->loop, &jobs[i].job), 0);
-	}
-	gate_await(gate, workers);
-}
-
-/* Lets the workers go on and runs the base until nothing is left. */
-static void unblock(struct world *world, struct gate *gate)
-{
-	gate_open(gate);
-	world_run(world);
-	gate_fini(gate);
-}
-
-static struct evwork_lane_stats stats_of(struct evwork_lane *lane)
-{
-	struct evwork_lane_stats stats;
-
-	ck_assert_int_eq(evwork_lane_stats(lane, &stats), 0);
-	return stats;
-}
-
-static void expect_untouched(const struct probe *probe)
-{
-	ck_assert_int_eq(atomic_load(&probe->runs), 0);
-	ck_assert_int_eq(probe->dones, 0);
-	ck_assert_int_eq(probe->status, 1);
-}
-
-static void expect_once(const struct probe *probe, int status)
-{
-	ck_assert_int_eq(atomic_load(&probe->runs), 1);
-	ck_assert_int_eq(probe->dones, 1);
-	ck_assert_int_eq(probe->status, status);
-	ck_assert_int_eq(probe->ran, 1);
-	ck_assert_int_eq(probe->abandoned, 0);
-}
-
 /* A call of evwork_submit_wait on a thread that may wait. */
 struct waiter {
 	struct evwork_loop *loop;
@@ -152,7 +107,7 @@ struct jam {
 
 static void jam_fill(struct jam *jam)
 {
-	block(&jam->world, &jam->gate, &jam->blocker, 1);
+	block_workers(&jam->world, &jam->gate, &jam->blocker, 1);
 	probe_init(&jam->queued, 0);
 	ck_assert_int_eq(evwork_submit(jam->world.loop, &jam->queued.job), 0);
 	probe_init(&jam->probe, 0);
@@ -170,7 +125,7 @@ static void jam_open(struct jam *jam)
 
 static void jam_close(struct jam *jam)
 {
-	unblock(&jam->world, &jam->gate);
+	unblock_workers(&jam->world, &jam->gate);
 	ck_assert_int_eq(jam->blocker.status, 0);
 	world_close(&jam->world);
 }
@@ -197,7 +152,7 @@ START_TEST(wait_with_room)
 	pthread_join(waiter.thread, NULL);
 	ck_assert_int_eq(waiter.rc, 0);
 	world_run_until(&world, &probe.dones, 1);
-	expect_once(&probe, 7);
+	expect_probe_once(&probe, 7);
 	world_close(&world);
 }
 END_TEST
@@ -217,8 +172,8 @@ START_TEST(wait_for_room)
 	world_run_until(&jam.world, &jam.probe.dones, 1);
 	jam_join(&jam);
 	ck_assert_int_eq(jam.waiter.rc, 0);
-	expect_once(&jam.queued, 0);
-	expect_once(&jam.probe, 0);
+	expect_probe_once(&jam.queued, 0);
+	expect_probe_once(&jam.probe, 0);
 	ck_assert_int_gt(jam.probe.run_order, jam.queued.run_order);
 	jam_close(&jam);
 }
@@ -239,7 +194,7 @@ START_TEST(wait_for_cancelled)
 	ck_assert_int_eq(atomic_load(&jam.probe.runs), 0);
 	gate_open(&jam.gate);
 	world_run_until(&jam.world, &jam.probe.dones, 1);
-	expect_once(&jam.probe, 0);
+	expect_probe_once(&jam.probe, 0);
 	ck_assert_int_eq(jam.queued.status, -ECANCELED);
 	jam_close(&jam);
 }
@@ -260,7 +215,7 @@ START_TEST(wait_dead_ctx)
 	pthread_join(jam.waiter.thread, NULL);
 	ck_assert_int_eq(jam.waiter.rc, -ECANCELED);
 	jam_close(&jam);
-	expect_untouched(&jam.probe);
+	expect_probe_untouched(&jam.probe);
 	evwork_ctx_unref(ctx);
 }
 END_TEST
@@ -285,8 +240,8 @@ START_TEST(wait_ctx_cancelled)
 	ck_assert_int_eq(evwork_cancel(&jam.probe.job), -ESRCH);
 	evwork_ctx_unref(ctx);
 	jam_close(&jam);
-	expect_once(&jam.queued, 0);
-	expect_untouched(&jam.probe);
+	expect_probe_once(&jam.queued, 0);
+	expect_probe_untouched(&jam.probe);
 }
 END_TEST
 
@@ -314,7 +269,7 @@ START_TEST(wait_ctx_expires)
 	ck_assert_int_eq(jam.waiter.rc, -ETIMEDOUT);
 	evwork_ctx_unref(ctx);
 	jam_close(&jam);
-	expect_untouched(&jam.probe);
+	expect_probe_untouched(&jam.probe);
 }
 END_TEST
 
@@ -334,7 +289,7 @@ START_TEST(wait_ctx_expires_stalled)
 	ck_assert_int_eq(evwork_ctx_err(ctx), -ETIMEDOUT);
 	evwork_ctx_unref(ctx);
 	jam_close(&jam);
-	expect_untouched(&jam.probe);
+	expect_probe_untouched(&jam.probe);
 }
 END_TEST
 
@@ -370,7 +325,7 @@ START_TEST(wait_pool_closes)
 	gate_open(&jam.gate);
 	world_run_until(&jam.world, &pool_closed, 1);
 	jam_close(&jam);
-	expect_untouched(&jam.probe);
+	expect_probe_untouched(&jam.probe);
 	ck_assert_int_eq(jam.queued.dones, 1);
 }
 END_TEST
@@ -400,8 +355,8 @@ START_TEST(wait_loop_closes)
 	ck_assert_int_eq(loop_closed, 0);
 	gate_open(&jam.gate);
 	world_run_until(&jam.world, &loop_closed, 1);
-	expect_once(&jam.queued, 0);
-	expect_untouched(&jam.probe);
+	expect_probe_once(&jam.queued, 0);
+	expect_probe_untouched(&jam.probe);
 	jam_close(&jam);
 }
 END_TEST
@@ -460,7 +415,7 @@ START_TEST(wait_guard_refuses)
 	jam_join(&jam);
 	ck_assert_int_eq(jam.waiter.rc, guard_codes[_i]);
 	jam_close(&jam);
-	expect_untouched(&jam.probe);
+	expect_probe_untouched(&jam.probe);
 	ck_assert_int_eq(asked - released, 2);
 	ck_assert_int_eq(atomic_load(&refuser.asked), asked + 1);
 	ck_assert_int_eq(atomic_load(&refuser.released), asked);
@@ -482,10 +437,10 @@ START_TEST(wait_on_loop_thread)
 	ck_assert_int_eq(evwork_submit_wait(NULL, &probe.job), -EINVAL);
 	ck_assert_int_eq(evwork_submit_wait(world.loop, NULL), -EINVAL);
 	world_turns(&world, 3);
-	expect_untouched(&probe);
+	expect_probe_untouched(&probe);
 	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
 	world_run(&world);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	world_close(&world);
 }
 END_TEST
@@ -531,7 +486,7 @@ START_TEST(wait_on_other_loop_thread)
 	ck_assert_int_eq(owner.rc_with_loop, -EDEADLK);
 	ck_assert_int_eq(owner.waiter.rc, 0);
 	world_run_until(&world, &probe.dones, 1);
-	expect_once(&probe, 0);
+	expect_probe_once(&probe, 0);
 	world_close(&world);
 }
 END_TEST
@@ -557,9 +512,9 @@ START_TEST(wait_on_own_worker)
 	outer.arg = &waiter;
 	ck_assert_int_eq(evwork_submit(world.loop, &outer.job), 0);
 	world_run(&world);
-	expect_once(&outer, 0);
+	expect_probe_once(&outer, 0);
 	ck_assert_int_eq(waiter.rc, -EDEADLK);
-	expect_untouched(&inner);
+	expect_probe_untouched(&inner);
 	world_close(&world);
 }
 END_TEST
@@ -584,7 +539,7 @@ START_TEST(wait_on_other_worker)
 	gate_open(&jam.gate);
 	world_run_until(&jam.world, &jam.probe.dones, 1);
 	ck_assert_int_eq(jam.waiter.rc, 0);
-	expect_once(&jam.probe, 0);
+	expect_probe_once(&jam.probe, 0);
 	world_run_until(&jam.world, &outer.dones, 1);
 	jam_close(&jam);
 	ck_assert_int_eq(evwork_pool_free(other), 0);
@@ -603,7 +558,7 @@ START_TEST(wait_busy_job)
 	pthread_join(jam.waiter.thread, NULL);
 	ck_assert_int_eq(jam.waiter.rc, -EBUSY);
 	jam_close(&jam);
-	expect_once(&jam.queued, 0);
+	expect_probe_once(&jam.queued, 0);
 }
 END_TEST
 
@@ -668,7 +623,7 @@ START_TEST(wait_crowd)
 		pthread_join(crowds[k].thread, NULL);
 		ck_assert_int_eq(crowds[k].refusals, 0);
 		for (i = 0; i < EACH; i++)
-			expect_once(&crowds[k].probes[i], i);
+			expect_probe_once(&crowds[k].probes[i], i);
 	}
 	ck_assert_uint_le(stats_of(evwork_pool_lane(world.pool)).queue_peak, 2);
 	ck_assert_int_eq(atomic_load(&granter.asked), atomic_load(&granter.released));

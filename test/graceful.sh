@@ -4,26 +4,16 @@
 # examples/graceful: replies, and SIGTERM at random moments under the load of hundreds of
 # clients. GRACEFUL_ROUNDS says how many moments, 10 if it is not set.
 
-set -u
-LC_ALL=C
-export LC_ALL
+# shellcheck source=test/tap.sh
+. "$(dirname "$0")/tap.sh"
 
-build=$(cd "${top_builddir:-.}" && pwd)
 server=$build/examples/graceful
 client=$build/test/graceful_client
 rounds=${GRACEFUL_ROUNDS:-10}
-slow=${EVWORK_TEST_SLOW:-1}
 export EVWORK_TEST_SLOW="$slow"
-# What hangs is killed, where there is a program for that, and so fails.
-limit=
-if command -v timeout >/dev/null; then
-	limit="timeout -s KILL $((120 * slow))"
-fi
+tap_files="out err told said"
 
-if [ ! -x "$server" ]; then
-	echo "1..0 # SKIP graceful was not built: it needs libcrypto"
-	exit 0
-fi
+[ -x "$server" ] || skip_all "graceful was not built: it needs libcrypto"
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/graceful-test.XXXXXX") || exit 1
 pid=
@@ -37,23 +27,6 @@ trap 'exit 1' HUP INT TERM
 cd "$tmp" || exit 1
 
 echo "1..$((rounds + 11))"
-number=0
-
-# check NAME COMMAND…: one test, which passes if the command succeeds.
-check() {
-	name=$1
-	shift
-	rm -f out err told said
-	number=$((number + 1))
-	if "$@"; then
-		echo "ok $number - $name"
-		return
-	fi
-	echo "not ok $number - $name"
-	for file in out err told said; do
-		[ ! -s $file ] || tail -n 20 $file | sed "s/^/# $file: /"
-	done
-}
 
 # await COMMAND…: waits until it succeeds. The limit, a minute on a machine of
 # usual speed, is reached only when something hangs.

@@ -567,3 +567,92 @@ void support_join_fn(struct evwork_group *group, int status, void *arg)
 	if (record->frees)
 		record->free_rc = evwork_group_free(group);
 }
+
+/* What many programs do with a world. */
+
+void block_workers(struct world *world, struct gate *gate, struct gate_job *jobs, int workers)
+{
+	int i;
+
+	gate_init(gate);
+	for (i = 0; i < workers; i++) {
+		gate_job_init(&jobs[i], gate);
+		ck_assert_int_eq(evwork_submit(world->loop, &jobs[i].job), 0);
+	}
+	gate_await(gate, workers);
+}
+
+void unblock_workers(struct world *world, struct gate *gate)
+{
+	gate_open(gate);
+	world_run(world);
+	gate_fini(gate);
+}
+
+void expect_probe_untouched(const struct probe *probe)
+{
+	ck_assert_int_eq(atomic_load(&probe->runs), 0);
+	ck_assert_int_eq(probe->dones, 0);
+	ck_assert_int_eq(probe->status, 1);
+}
+
+void expect_probe_once(const struct probe *probe, int status)
+{
+	ck_assert_int_eq(atomic_load(&probe->runs), 1);
+	ck_assert_int_eq(probe->dones, 1);
+	ck_assert_int_eq(probe->status, status);
+	ck_assert_int_eq(probe->ran, 1);
+	ck_assert_int_eq(probe->abandoned, 0);
+}
+
+struct evwork_lane_stats stats_of(struct evwork_lane *lane)
+{
+	struct evwork_lane_stats stats;
+
+	ck_assert_int_eq(evwork_lane_stats(lane, &stats), 0);
+	return stats;
+}
+
+const enum evwork_notify notify_kinds[] = { EVWORK_NOTIFY_EVENTFD, EVWORK_NOTIFY_PIPE };
+
+bool notify_is_missing(int kind)
+{
+	int fd;
+
+	if (notify_kinds[kind] == EVWORK_NOTIFY_PIPE)
+		return false;
+	if (sys_eventfd(&fd) != 0) {
+		support_note("no eventfd here");
+		return true;
+	}
+	sys_close(fd);
+	return false;
+}
+
+bool world_open_notify(struct world *world, int kind, int threads)
+{
+	struct evwork_pool_options pool = { .threads = threads };
+	struct evwork_loop_options loop = { .notify = notify_kinds[kind] };
+
+	if (notify_is_missing(kind))
+		return false;
+	world_open_with(world, &pool, &loop);
+	return true;
+}
+
+static void ignore(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+}
+
+void one_pass(struct event_base *base)
+{
+	struct event *mark = event_new(base, -1, 0, ignore, NULL);
+
+	ck_assert_ptr_nonnull(mark);
+	event_active(mark, EV_TIMEOUT, 0);
+	ck_assert_int_ge(event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
+	event_free(mark);
+}

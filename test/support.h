@@ -102,6 +102,27 @@ void world_run(struct world *world);
 /* Runs single non-blocking turns of the base, n of them. */
 void world_turns(struct world *world, int n);
 
+/* Holds every worker of the world in the gate; one job a worker. */
+void block_workers(struct world *world, struct gate *gate, struct gate_job *jobs, int workers);
+/* Lets the workers go on and runs the base until nothing is left. */
+void unblock_workers(struct world *world, struct gate *gate);
+
+/* Nothing has happened to a probe, or its work and its done, once. */
+void expect_probe_untouched(const struct probe *probe);
+void expect_probe_once(const struct probe *probe, int status);
+struct evwork_lane_stats stats_of(struct evwork_lane *lane);
+
+/* The kinds of notification; a test that runs over all of them is told of one that the
+ * system has not, with a note, or by the false of world_open_notify. */
+extern const enum evwork_notify notify_kinds[];
+#define NOTIFY_KINDS 2
+bool notify_is_missing(int kind);
+bool world_open_notify(struct world *world, int kind, int threads);
+
+/* One pass of the base, which an event of the test's own ends, whether or not anything
+ * keeps the base running. */
+void one_pass(struct event_base *base);
+
 /* Failure injection: the k-th call (from 1) of this kind fails, and with
  * `onwards` all after it too. fault_stop returns how many calls of the kind
  * were counted. SYS_CALLS as the kind counts and fails calls of every kind. With

@@ -4,22 +4,9 @@
 # examples/treesum against find, sort and sha256sum. Sums are never written
 # down here: what is expected is what those print for the same arguments.
 
-set -u
-LC_ALL=C
-export LC_ALL
-
-treesum=$(cd "${top_builddir:-.}" && pwd)/examples/treesum
-slow=${EVWORK_TEST_SLOW:-1}
-# What hangs is killed, where there is a program for that, and so fails.
-limit=
-if command -v timeout >/dev/null; then
-	limit="timeout -s KILL $((120 * slow))"
-fi
-
-skip_all() {
-	echo "1..0 # SKIP $*"
-	exit 0
-}
+# shellcheck source=test/tap.sh
+. "$(dirname "$0")/tap.sh"
+treesum=$build/examples/treesum
 
 [ -x "$treesum" ] || skip_all "treesum was not built: it needs libcrypto"
 command -v sha256sum >/dev/null || skip_all "there is no sha256sum to compare with"
@@ -29,37 +16,7 @@ trap 'chmod -R u+rwx "$tmp"; rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$tmp" || exit 1
 
-# ---- TAP ----
-
 echo "1..30"
-number=0
-
-# report STATUS NAME
-report() {
-	number=$((number + 1))
-	if [ "$1" -eq 0 ]; then
-		echo "ok $number - $2"
-		return
-	fi
-	echo "not ok $number - $2"
-	[ ! -s err ] || head -n 20 err | sed 's/^/# stderr: /'
-	[ ! -s out ] || head -n 5 out | sed 's/^/# stdout: /'
-}
-
-# skip NAME REASON
-skip() {
-	number=$((number + 1))
-	echo "ok $number - $1 # SKIP $2"
-}
-
-# check NAME COMMAND…: one test, which passes if the command succeeds.
-check() {
-	name=$1
-	shift
-	rm -f out err
-	"$@"
-	report $? "$name"
-}
 
 # ---- what tests are made of ----
 

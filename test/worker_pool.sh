@@ -4,17 +4,9 @@
 # examples/worker_pool: its account adds up, its seed decides, Ctrl-C drains it
 # and a second Ctrl-C cancels it.
 
-set -u
-LC_ALL=C
-export LC_ALL
-
-program=$(cd "${top_builddir:-.}" && pwd)/examples/worker_pool
-slow=${EVWORK_TEST_SLOW:-1}
-# What hangs is killed, where there is a program for that, and so fails.
-limit=
-if command -v timeout >/dev/null; then
-	limit="timeout -s KILL $((120 * slow))"
-fi
+# shellcheck source=test/tap.sh
+. "$(dirname "$0")/tap.sh"
+program=$build/examples/worker_pool
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/worker_pool-test.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -22,22 +14,6 @@ trap 'exit 1' HUP INT TERM
 cd "$tmp" || exit 1
 
 echo "1..10"
-number=0
-
-# check NAME COMMAND…: one test, which passes if the command succeeds.
-check() {
-	name=$1
-	shift
-	rm -f out err
-	number=$((number + 1))
-	if "$@"; then
-		echo "ok $number - $name"
-		return
-	fi
-	echo "not ok $number - $name"
-	[ ! -s err ] || head -n 20 err | sed 's/^/# stderr: /'
-	[ ! -s out ] || tail -n 20 out | sed 's/^/# stdout: /'
-}
 
 run() {
 	$limit "$program" "$@" >out 2>err
