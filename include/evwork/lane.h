@@ -66,8 +66,8 @@ struct evwork_lane_options {
 	struct evwork_guard *const *guards;
 	size_t guard_count;
 	/*
-	 * What a job is called, for evwork_pool_running(): copied, so it may be made in
-	 * the job itself; NULL is "". Called on the worker just before each work of the
+	 * What a job is called, for evwork_pool_running() and reports of stalls: copied, so
+	 * it may be made in the job itself; NULL is "". Called on the worker just before each work of the
 	 * lane, so it should be quick. A lane that has it takes the longer way through
 	 * submit.
 	 */
@@ -119,6 +119,7 @@ struct evwork_lane_stats {
 	uint64_t failed;             /* done got anything else */
 	uint64_t queued, running, posted;   /* gauges */
 	uint64_t queue_peak;
+	uint64_t stalls;             /* jobs whose work ran longer than the pool's stall_ms */
 	uint64_t dropped;            /* of the delivered, those without a done: their loop was
 	                              * freed by evwork_loop_free_force() */
 };

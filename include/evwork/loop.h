@@ -63,6 +63,13 @@ struct evwork_loop_options {
 	 * It may then take several turns before libevent looks at other events, which
 	 * share the bounds of one. See the option of the same name of the pool. */
 	int64_t spin_us;
+	/* Copied, at most 63 bytes of it, for what the log says of the loop; NULL is "loop". */
+	const char *name;
+	/* A callback of this loop that runs longer than so many milliseconds is reported, as
+	 * the option of the same name of the pool says, with the kind of the callback in
+	 * place of a name (S-CRASH-6). That tells nothing of other events on the base. 0,
+	 * the default, is never. */
+	int64_t stall_ms;
 	/* NULL: the system's clock. */
 	struct evwork_clock *clock;
 };
@@ -73,7 +80,8 @@ struct evwork_loop_options {
  * which is fine, every later submit must name a lane. options are copied; NULL is all
  * defaults.
  * -EINVAL: base or ret_loop is NULL, or a value is out of range, or the system
- * has no eventfd and it was asked for. -EAGAIN: no descriptor to be had.
+ * has no eventfd and it was asked for. -EAGAIN: no descriptor to be had,
+ * or no thread for stall_ms.
  * -ESHUTDOWN: pool or clock was inherited from before a fork. -ENOMEM. In each case
  * nothing is left behind.
  */
@@ -96,8 +104,10 @@ int evwork_loop_close(struct evwork_loop *loop, evwork_loop_closed_fn fn, void *
  * evwork_loop_free [loop] removes all events and closes the descriptors; the
  * base may be freed after it. NULL is fine. It may be called without a close
  * when nothing is pending, and from every callback of the loop.
- * -EPERM: on another thread. -EBUSY: jobs, posts, timers, watches or the closed
- * callback are outstanding, or a hold is taken (S-DLV-14).
+ * With stall_ms it waits for the log hook when evwork_pool_free() would.
+ * -EPERM: on another thread. -EDEADLK: in the log hook with a report of a stall. -EBUSY:
+ * jobs, posts, timers, watches or the closed callback are outstanding, or a hold is taken
+ * (S-DLV-14).
  * Free the loop before its base: the other order is the caller's error, which
  * builds with assertions report by aborting.
  * In the child of a fork it frees an inherited loop in any case and on any thread, see
@@ -122,8 +132,8 @@ int evwork_loop_free(struct evwork_loop *loop);
  * this returns. Groups, maps and latch waiters of the loop have no end any more: what
  * they are made of stays, and must not be freed.
  *
- * Returns the number of callbacks that will not come. -EPERM: on another thread. -EBUSY:
- * it was freed before in the same turn.
+ * Returns the number of callbacks that will not come. -EPERM, -EDEADLK: as for
+ * evwork_loop_free. -EBUSY: it was freed before in the same turn.
  */
 int evwork_loop_free_force(struct evwork_loop *loop);
 
@@ -156,6 +166,8 @@ struct evwork_loop_stats {
 	uint64_t turns;        /* turns of the base that delivered anything */
 	uint64_t wakeups;      /* times the descriptor was found readable */
 	uint64_t outstanding;  /* jobs and posts accepted and not yet delivered */
+	uint64_t stalls;       /* callbacks that were reported for running longer than stall_ms */
+	uint64_t stall_reports;  /* all these reports: one or more for each */
 };
 
 /* evwork_loop_stats [any]. -EINVAL: an argument is NULL. */

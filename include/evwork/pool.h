@@ -75,6 +75,18 @@ struct evwork_pool_options {
 	int (*on_start)(int worker, void *arg);
 	void (*on_stop)(int worker, void *arg);
 	void *hook_arg;
+	/*
+	 * Work that runs longer than so many milliseconds is reported, once, and again each
+	 * time that its age has doubled: with its name, its lane and its age as a warning in
+	 * the log (see evwork/log.h), and in the counters. It is never killed (S-CRASH-6).
+	 * The name is what the describe function of the lane says. 0, the default, is never.
+	 *
+	 * A report is not early, and late by at most a quarter of stall_ms. It is made on a
+	 * thread of its own, one for all pools and loops of the process that ask for
+	 * reports, which wakes up four times in each stall_ms. A manual clock that is
+	 * advanced stops as often, until the log hook has returned.
+	 */
+	int64_t stall_ms;
 	/* NULL: the system's clock. */
 	struct evwork_clock *clock;
 	/* The default lane, which takes jobs that name none. */
@@ -86,7 +98,8 @@ struct evwork_pool_options {
  * options are copied; NULL is all defaults.
  * -EINVAL: ret_pool is NULL, or a value is out of range (threads outside 0 to
  * 1024, a stack below PTHREAD_STACK_MIN, a negative duration, …).
- * -EAGAIN: a thread could not be made; nothing is left behind (S-POOL-7).
+ * -EAGAIN: a thread, that of stall_ms included, could not be made; nothing is left behind
+ * (S-POOL-7).
  * The code of a failing on_start. -ESHUTDOWN: the clock was inherited from before a fork.
  * -ENOMEM.
  */
@@ -164,8 +177,10 @@ int evwork_pool_close_wait(struct evwork_pool *pool, enum evwork_close_mode mode
  * evwork_pool_free [any] ends the workers and frees pool and lanes. NULL is
  * fine. It may be called on a pool that was never closed and has nothing to
  * do, and from the closed callback.
- * -EDEADLK: on a worker of this pool. -EBUSY: jobs are queued, running or
- * undelivered, or the closed callback is still to come.
+ * If stall_ms was set, and for no other pool or loop, it waits for a log hook that is
+ * told of a stall just now, and so must not be called with a lock that the hook takes.
+ * -EDEADLK: on a worker of this pool, or in the log hook with a report of a stall.
+ * -EBUSY: jobs are queued, running or undelivered, or the closed callback is still to come.
  */
 int evwork_pool_free(struct evwork_pool *pool);
 
@@ -178,6 +193,8 @@ struct evwork_pool_stats {
 	int busy;            /* of these, inside a job's work */
 	uint64_t wakeups;    /* times a sleeping worker was woken */
 	uint64_t steals;     /* times a worker took jobs that another had set aside */
+	uint64_t stalls;     /* jobs whose work was reported for running longer than stall_ms */
+	uint64_t stall_reports;  /* all these reports: one or more for each */
 };
 
 /* evwork_pool_stats [any]. -EINVAL: an argument is NULL. */

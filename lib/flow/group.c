@@ -61,8 +61,8 @@ static void set_options(struct evwork_group *group, const struct evwork_group_op
 	evwork_watch_init(&group->watch, group_on_death);
 	group->watch._lost = group_on_lost;
 	group->made_in = fork_here();
-	letter_init(&group->ends, group_on_ends, lose_ends);
-	letter_init(&group->join, group_on_join, group_lose_join);
+	letter_init(&group->ends, "the end of a member that has not run", group_on_ends, lose_ends);
+	letter_init(&group->join, "the join of a group", group_on_join, group_lose_join);
 }
 
 static int make(struct evwork_group *group, struct evwork_ctx *parent)

@@ -264,7 +264,7 @@ static void set_callback_locked(struct evwork_pool *pool,
 	pool->closed_fn = options->fn;
 	pool->closed_arg = options->arg;
 	pool->closed_own = own;
-	letter_init(&pool->closed_letter, open_closed, lose_closed);
+	letter_init(&pool->closed_letter, "the closed callback of a pool", open_closed, lose_closed);
 	atomic_store_explicit(&pool->callback_lost, false, memory_order_relaxed);
 	pool->callback_due = true;
 	evwork_timer_init(&pool->alarm, on_alarm);

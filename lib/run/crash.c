@@ -90,7 +90,7 @@ bool crash_end_job(struct worker *worker)
 	struct evwork_job *job = worker->current;
 	uint32_t state;
 
-	worker->current = NULL;
+	worker_end_work(worker);
 	if (worker->panicked)
 		hand_over_text(worker, job);
 	state = job_state(job);

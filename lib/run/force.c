@@ -188,6 +188,8 @@ int evwork_loop_free_force(struct evwork_loop *loop)
 		return evwork_loop_free(loop);
 	if (!loop_is_here(loop))
 		return -EPERM;
+	if (stall_loop_is_here(loop))
+		return -EDEADLK;
 	if (loop->dead || loop->orphaned)
 		return -EBUSY;
 	stage_flush_jobs(loop);

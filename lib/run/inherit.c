@@ -62,6 +62,7 @@ int loop_free_inherited(struct evwork_loop *loop)
 	if (rc)
 		return rc;
 	fork_leave(&loop->fork_entry);
+	stall_loop_forget(loop);
 	while (loop->orphans) {
 		struct evwork_mail *mail = loop->orphans;
 

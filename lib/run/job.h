@@ -127,11 +127,11 @@ static inline int job_call(struct worker *worker, struct evwork_job *job)
 {
 	int status;
 
-	worker->current = job;
+	worker_begin_work(worker, job);
 	status = job->run(job);
 	if (__builtin_expect(worker->deferred != NULL, 0))
 		crash_call_deferred(worker);
-	worker->current = NULL;
+	worker_end_work(worker);
 	return status;
 }
 

@@ -273,6 +273,7 @@ void lane_count_locked(const struct evwork_lane *lane, struct evwork_lane_stats 
 	busy = busy_locked(lane);
 	abandoned = atomic_load_explicit(&lane->abandoned, memory_order_relaxed);
 	stats->queue_peak = lane->queue_peak;
+	stats->stalls = lane->stalls;
 	stats->dropped = atomic_load_explicit(&lane->dropped, memory_order_relaxed);
 	/* A worker that is about to come back still counts as busy; what has been
 	 * delivered does not run, unless it was abandoned. */

@@ -67,6 +67,8 @@ struct evwork_lane {
 	sys_mutex ledger_mutex;       /* covers both lists; a leaf */
 	struct evwork_ledger *ledgers;       /* free ones */
 	struct evwork_ledger *made;
+
+	uint64_t stalls;              /* covered by the pool's lock, see stall_pool.c */
 };
 
 /* The lane's own part of making and freeing; the pool links it. */

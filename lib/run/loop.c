@@ -58,7 +58,7 @@ static void lose_kick(struct letter *letter)
 static bool options_valid(const struct evwork_loop_options *options)
 {
 	return options->batch >= 0 && options->budget_us >= 0 && options->spin_us >= 0 &&
-	       options->event_priority >= 0 &&
+	       options->event_priority >= 0 && options->stall_ms >= 0 &&
 	       options->notify >= EVWORK_NOTIFY_DEFAULT && options->notify <= EVWORK_NOTIFY_PIPE;
 }
 
@@ -142,6 +142,7 @@ int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 	loop->lane = evwork_pool_lane(pool);
 	loop->clock = options->clock;
 	loop->thread = pthread_self();
+	strncpy(loop->name, options->name ? options->name : "loop", sizeof(loop->name) - 1);
 	loop->batch = options->batch ? options->batch : EVWORK_BATCH_DEFAULT;
 	loop->budget_ns = sys_time_mul(options->budget_us ? options->budget_us :
 		EVWORK_BUDGET_US_DEFAULT, SYS_NS_PER_US);
@@ -149,7 +150,7 @@ int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 	loop->tick_at = EVWORK_NEVER;
 	loop->clock_user.poke = poke;
 	loop->clock_user.stops = true;
-	letter_init(&loop->kick, turn_on_kick, lose_kick);
+	letter_init(&loop->kick, NULL, turn_on_kick, lose_kick);
 	rc = sys_mutex_init(&loop->mutex);
 	if (rc)
 		goto free_loop;
@@ -163,11 +164,16 @@ int evwork_loop_new(struct event_base *base, struct evwork_pool *pool,
 	rc = fork_join(&loop->fork_entry);
 	if (rc)
 		goto remove_events;
+	rc = stall_loop_start(loop, options->stall_ms);
+	if (rc)
+		goto leave_forks;
 	clock_join(loop->clock, &loop->clock_user);
 	loops_here++;
 	*ret_loop = loop;
 	return 0;
 
+leave_forks:
+	fork_leave(&loop->fork_entry);
 remove_events:
 	loop_remove_events(loop);
 close_box:
@@ -222,6 +228,7 @@ bool loop_base_is_gone(const struct evwork_loop *loop)
 
 void loop_detach(struct evwork_loop *loop)
 {
+	stall_loop_stop(loop);
 	clock_leave(loop->clock, &loop->clock_user);
 	fork_leave(&loop->fork_entry);
 	if (loop_base_is_gone(loop))
@@ -244,6 +251,8 @@ int evwork_loop_free(struct evwork_loop *loop)
 	}
 	if (!loop_is_here(loop))
 		return -EPERM;
+	if (stall_loop_is_here(loop))
+		return -EDEADLK;
 	if (loop->dead || loop->orphaned || busy(loop))
 		return -EBUSY;
 	stage_flush_counts(loop);
@@ -465,6 +474,9 @@ int evwork_loop_stats(struct evwork_loop *loop, struct evwork_loop_stats *ret_st
 	ret_stats->delivered = atomic_load_explicit(&loop->delivered, memory_order_relaxed);
 	ret_stats->turns = atomic_load_explicit(&loop->turns, memory_order_relaxed);
 	ret_stats->wakeups = atomic_load_explicit(&loop->wakeups, memory_order_relaxed);
+	ret_stats->stalls = atomic_load_explicit(&loop->stalls, memory_order_relaxed);
+	ret_stats->stall_reports = atomic_load_explicit(&loop->stall_reports,
+		memory_order_relaxed);
 	ret_stats->outstanding = atomic_load_explicit(&loop->own, memory_order_relaxed) +
 		atomic_load_explicit(&loop->foreign, memory_order_relaxed);
 	return 0;

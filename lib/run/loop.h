@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "run/mailbox.h"
 #include "run/stage.h"
+#include "run/stall.h"
 #include "run/timer.h"
 #include "evwork/ctx.h"
 #include "evwork/loop.h"
@@ -47,6 +48,7 @@ struct evwork_loop {
 	bool dead;                    /* freed inside a turn, which destroys it */
 	bool firing;                  /* inside a pass over due timers */
 	unsigned holds;
+	struct loop_stall *stall;     /* NULL: nobody asked for reports */
 	bool timers_due;              /* a turn must look at the timers */
 	bool close_asked;             /* closing was seen at the start of the turn */
 	bool close_begun;
@@ -82,6 +84,10 @@ struct evwork_loop {
 	bool closed_called;
 	evwork_loop_closed_fn closed_fn;
 	void *closed_arg;
+
+	/* For reports of stalls; the watchdog counts them. */
+	char name[EVWORK_NAME_MAX];
+	_Atomic uint64_t stalls, stall_reports;
 };
 
 static inline bool loop_is_here(const struct evwork_loop *loop)
@@ -172,6 +178,20 @@ static inline void loop_enter_following(struct evwork_loop *loop)
 		atomic_fetch_add_explicit(&loop->foreign, 1, memory_order_relaxed);
 	else
 		count_up(&loop->own, 1);
+}
+
+/* [loop] Around each callback of the user: what it is, a constant. The callback may free
+ * the loop. */
+static inline void loop_begin_call(struct evwork_loop *loop, const char *what)
+{
+	if (__builtin_expect(loop->stall != NULL, 0))
+		stall_loop_begin(loop->stall, what, NULL);
+}
+
+static inline void loop_end_call(struct evwork_loop *loop)
+{
+	if (__builtin_expect(loop->stall != NULL, 0))
+		stall_loop_end(loop->stall);
 }
 
 int loop_add_hook(struct evwork_loop *loop, struct loop_hook *hook, bool *ret_own);

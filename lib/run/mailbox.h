@@ -18,6 +18,8 @@ enum mail_kind { MAIL_JOB, MAIL_LETTER };
 
 struct letter {
 	struct evwork_mail mail;
+	/* What user code its opening calls, in words; NULL: none. */
+	const char *what;
 	/* On the loop's thread. The letter is no longer used once this starts. */
 	void (*open)(struct letter *letter);
 	/* Instead of that, when the loop was freed by force: on any thread, under whatever
@@ -25,12 +27,13 @@ struct letter {
 	void (*lose)(struct letter *letter);
 };
 
-static inline void letter_init(struct letter *letter, void (*open)(struct letter *letter),
-	void (*lose)(struct letter *letter))
+static inline void letter_init(struct letter *letter, const char *what,
+	void (*open)(struct letter *letter), void (*lose)(struct letter *letter))
 {
 	letter->mail._next = NULL;
 	letter->mail._kind = MAIL_LETTER;
 	letter->mail._status = 0;
+	letter->what = what;
 	letter->open = open;
 	letter->lose = lose;
 }

@@ -14,6 +14,7 @@
 #include "run/crash.h"
 #include "run/loop.h"
 #include "run/stage.h"
+#include "run/stall.h"
 
 #define STACK_DEFAULT (8u << 20)
 
@@ -26,7 +27,7 @@ static bool options_valid(const struct evwork_pool_options *options)
 	return options->threads >= 0 && options->threads <= EVWORK_THREADS_MAX &&
 	       (options->stack_size == 0 || options->stack_size >= sys_stack_min()) &&
 	       options->ageing >= 0 && options->ageing <= EVWORK_AGEING_MAX && options->spin_us >= 0 &&
-	       options->hold_us >= EVWORK_HOLD_OFF && lane_options_valid(&options->lane);
+	       options->stall_ms >= 0 && options->hold_us >= EVWORK_HOLD_OFF && lane_options_valid(&options->lane);
 }
 
 static void copy_options(struct evwork_pool *pool, const struct evwork_pool_options *options)
@@ -217,12 +218,17 @@ int evwork_pool_new(const struct evwork_pool_options *options, struct evwork_poo
 	if (rc)
 		goto fini_workers;
 	clock_join(pool->clock, &pool->clock_user);
-	rc = start_workers(pool);
+	rc = stall_pool_start(pool, options->stall_ms);
 	if (rc)
 		goto leave_clock;
+	rc = start_workers(pool);
+	if (rc)
+		goto stop_stall;
 	*ret_pool = pool;
 	return 0;
 
+stop_stall:
+	stall_watch_free(pool->stall);
 leave_clock:
 	clock_leave(pool->clock, &pool->clock_user);
 	fork_leave(&pool->fork_entry);
@@ -256,6 +262,7 @@ static void free_inherited(struct evwork_pool *pool)
 	int i;
 
 	fork_leave(&pool->fork_entry);
+	stall_watch_forget(pool->stall);
 	for (i = 0; i < pool->threads; i++)
 		crash_free_text(pool->workers[i].text);
 	for (lane = pool->lanes.head; lane; lane = next) {
@@ -284,7 +291,7 @@ int evwork_pool_free(struct evwork_pool *pool)
 		free_inherited(pool);
 		return 0;
 	}
-	if (here && here->pool == pool)
+	if ((here && here->pool == pool) || stall_watch_is_here(pool->stall))
 		return -EDEADLK;
 	stage_flush_here();
 	sys_lock(&pool->mutex);
@@ -301,6 +308,7 @@ int evwork_pool_free(struct evwork_pool *pool)
 	while (atomic_load(&pool->closing) && !pool->closed)
 		sys_cond_wait(&pool->changed, &pool->mutex, INT64_MAX);
 	sys_unlock(&pool->mutex);
+	stall_watch_free(pool->stall);
 	clock_leave(pool->clock, &pool->clock_user);
 	fork_leave(&pool->fork_entry);
 	while (pool->lanes.head) {
@@ -337,6 +345,8 @@ int evwork_pool_stats(struct evwork_pool *pool, struct evwork_pool_stats *ret_st
 		(int)pool->busy : 0;
 	stats.wakeups = pool->wakeups;
 	stats.steals = pool->steals;
+	stats.stalls = pool->stalls;
+	stats.stall_reports = pool->stall_reports;
 	sys_unlock(&pool->mutex);
 	*ret_stats = stats;
 	return 0;

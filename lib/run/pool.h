@@ -20,9 +20,11 @@
 #define STAGE_MAX 128
 
 struct evwork_defer;
+struct stall_watch;
 
 /*
- * A worker. Lock order: a tree's lock, a loop's, the pool's, a worker's or a clock's.
+ * A worker. Lock order: a tree's lock, a loop's, the pool's, a worker's or a clock's; that
+ * of the watchdog, see stall.c, comes before the pool's and a clock's.
  *
  * Jobs set aside are still queued for everyone who asks, to be run by this worker
  * unless another takes them. `range` says which of `local` they are: the first in
@@ -64,11 +66,12 @@ struct worker {
 
 	/* The worker's own. */
 	struct evwork_job *current;     /* whose work runs */
+	_Atomic uint64_t calls;         /* up by 1 when work begins and when it ends */
 	struct evwork_defer *deferred;  /* what current has registered, the last first */
 	char *text;                     /* for the next panic; NULL: there was no memory */
 	bool panicked;                  /* current, with that text */
-	unsigned tokens;                /* got from the parker */
 	bool over;                      /* it will take no more jobs */
+	unsigned tokens;                /* got from the parker */
 	struct mailbox *owed;           /* the loop it owes a wake-up */
 	uint32_t owed_after;            /* jobs to finish before it must pay */
 	uint32_t batch;                 /* jobs of the last take */
@@ -153,6 +156,11 @@ struct evwork_pool {
 	_Atomic uint64_t pending;
 	/* Jobs in the rings; a hint for who does not hold the lock. */
 	_Atomic uint32_t queued;
+
+	/* Of reports of stalls; NULL: nobody asked for any. The counters are covered by the
+	 * lock. */
+	struct stall_watch *stall;
+	uint64_t stalls, stall_reports;
 };
 
 static inline unsigned range_of(unsigned first, unsigned end)
@@ -181,6 +189,31 @@ static inline unsigned worker_set_aside(const struct worker *worker)
  * order; returns how many. */
 unsigned worker_withdraw_locked(struct worker *worker, unsigned most,
 	struct evwork_job *ret_jobs[WORKER_BATCH]);
+
+/* Odd while work runs. Acquire: pairs with the release of worker_begin_work, see
+ * stall_pool.c. */
+static inline uint64_t worker_calls(const struct worker *worker)
+{
+	return atomic_load_explicit(&worker->calls, memory_order_acquire);
+}
+
+/* [worker] Counted whether or not anyone looks: that is as cheap as asking. */
+static inline void worker_begin_work(struct worker *worker, struct evwork_job *job)
+{
+	worker->current = job;
+	atomic_store_explicit(&worker->calls,
+		atomic_load_explicit(&worker->calls, memory_order_relaxed) + 1,
+		memory_order_release);
+}
+
+static inline void worker_end_work(struct worker *worker)
+{
+	worker->current = NULL;
+	/* Relaxed: what the worker does next makes it known, see stall_pool.c. */
+	atomic_store_explicit(&worker->calls,
+		atomic_load_explicit(&worker->calls, memory_order_relaxed) + 1,
+		memory_order_relaxed);
+}
 
 /* The worker that the calling thread is, or NULL. */
 struct worker *worker_here(void);

@@ -49,7 +49,7 @@ int evwork_post(struct evwork_loop *loop, void (*fn)(void *arg), void *arg)
 		sys_free(post);
 		return rc;
 	}
-	letter_init(&post->letter, open_post, lose_post);
+	letter_init(&post->letter, "a posted function", open_post, lose_post);
 	post->loop = loop;
 	post->fn = fn;
 	post->arg = arg;

@@ -28,6 +28,19 @@
  * about a microsecond. */
 #define SPIN_LOOKS 40
 
+static void deliver_job(struct evwork_loop *loop, struct evwork_job *job)
+{
+	if (__builtin_expect(loop->stall != NULL, 0)) {
+		/* The lane of an abandoned job may be gone after its done. */
+		bool told = (job_state(job) & JOB_TOLD) != 0;
+
+		stall_loop_begin(loop->stall, told ? "the drop of a job" : "the done of a job",
+			told ? NULL : job->_lane->name);
+	}
+	job_deliver(loop, job);
+	loop_end_call(loop);
+}
+
 /* Returns how many callbacks of the user that was. */
 static uint64_t deliver(struct evwork_loop *loop, struct evwork_mail *mail)
 {
@@ -35,12 +48,18 @@ static uint64_t deliver(struct evwork_loop *loop, struct evwork_mail *mail)
 	bool kick = mail == &loop->kick.mail;
 
 	if (mail->_kind == MAIL_JOB) {
-		job_deliver(loop, EVWORK_CONTAINER(mail, struct evwork_job, _mail));
+		deliver_job(loop, EVWORK_CONTAINER(mail, struct evwork_job, _mail));
 		return 1;
 	}
 	letter = EVWORK_CONTAINER(mail, struct letter, mail);
+	if (kick) {
+		letter->open(letter);
+		return 0;
+	}
+	loop_begin_call(loop, letter->what);
 	letter->open(letter);
-	return !kick;
+	loop_end_call(loop);
+	return 1;
 }
 
 static uint64_t deliver_inbox(struct evwork_loop *loop, struct budget *budget)
@@ -90,8 +109,11 @@ static void finish_close(struct evwork_loop *loop)
 	if (quiet)
 		loop->closed_called = true;
 	sys_unlock(&loop->mutex);
-	if (quiet && loop->closed_fn)
+	if (quiet && loop->closed_fn) {
+		loop_begin_call(loop, "the closed callback");
 		loop->closed_fn(loop, loop->closed_arg);
+		loop_end_call(loop);
+	}
 }
 
 void turn_on_kick(struct letter *letter)

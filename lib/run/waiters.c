@@ -45,7 +45,9 @@ static bool call_one(struct evwork_loop *loop, struct budget *budget, uint64_t *
 	sys_unlock(&loop->mutex);
 	evwork_ctx_unref(ctx);
 	(*called)++;
+	loop_begin_call(loop, "a watch or waiter");
 	watch->fn(watch, status);
+	loop_end_call(loop);
 	return true;
 }
 
@@ -95,7 +97,9 @@ static bool fire_one(struct evwork_loop *loop, int64_t now, struct budget *budge
 		ctx_timer_expired(timer);
 	} else if (of_user) {
 		(*fired)++;
+		loop_begin_call(loop, "a timer");
 		timer->fn(timer, status);
+		loop_end_call(loop);
 	}
 	return true;
 }
