@@ -21,7 +21,9 @@
  * An accepted job has exactly one done; a refused one has none, and nothing of
  * it is kept (S-GEN-2). From submit to done the struct is the library's and
  * must stay where it is; when done starts it is the caller's again, to free or
- * to submit anew (S-GEN-7).
+ * to submit anew (S-GEN-7). If it was made anew or freed before that, and the library
+ * comes upon it, builds with assertions abort and others leave the job alone, with an
+ * error in the log: it has no done then, and its pool cannot be closed (S-CRASH-9).
  */
 
 #include <evwork/guard.h>

@@ -13,7 +13,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/sys.h"
 
@@ -92,14 +91,6 @@ void base_log(enum evwork_log_level level, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	call_hook(level, text);
-}
-
-void base_broken(const char *what)
-{
-	base_log(EVWORK_LOG_ERROR, "%s", what);
-#ifndef NDEBUG
-	abort();
-#endif
 }
 
 int evwork_log_filter_pass(struct evwork_log_filter *filter, int64_t now_ns,

@@ -9,11 +9,4 @@
 void base_log(enum evwork_log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/*
- * A broken invariant of the library or proven misuse that cannot be answered
- * by a status: logged, and in builds with assertions the end of the process
- * (S-CRASH-9).
- */
-void base_broken(const char *what);
-
 #endif

@@ -428,7 +428,7 @@ static inline void deliver_ended(struct evwork_loop *loop, struct evwork_job *jo
 		evwork_ctx_unref(job->ctx);
 	job_set_state(job, JOB_IDLE | (state & (JOB_RAN | JOB_DETACH | JOB_PANICKED)));
 	if (state & JOB_OWN)
-		count_up(&loop->own, (uint64_t)-1);
+		loop_count_own_out(loop);
 	else
 		loop_leave(loop, false);
 	loop->stage.delivering = lane;
@@ -455,10 +455,8 @@ static void deliver_special(struct evwork_loop *loop, struct evwork_job *job, ui
 	crash_free_text(text);
 }
 
-void job_deliver(struct evwork_loop *loop, struct evwork_job *job)
+void job_deliver(struct evwork_loop *loop, struct evwork_job *job, uint32_t state)
 {
-	uint32_t state = job_state(job);
-
 	if (job_phase_of(state) == JOB_ABANDONED || (state & JOB_PANICKED))
 		deliver_special(loop, job, state);
 	else

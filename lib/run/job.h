@@ -143,7 +143,7 @@ static inline void job_end(struct evwork_job *job, uint32_t state, int status)
 	job_set_state(job, (state & ~JOB_PHASE) | JOB_ENDED | JOB_RAN);
 }
 
-/* [loop] */
-void job_deliver(struct evwork_loop *loop, struct evwork_job *job);
+/* [loop] Delivers a job in this state. */
+void job_deliver(struct evwork_loop *loop, struct evwork_job *job, uint32_t state);
 
 #endif

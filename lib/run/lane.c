@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/broken.h"
 #include "run/pool.h"
 #include "run/stage.h"
 
@@ -205,7 +206,7 @@ static void forget_locked(const struct evwork_lane *lane)
 int evwork_lane_free(struct evwork_lane *lane)
 {
 	struct evwork_pool *pool;
-	bool delivering;
+	bool delivering, even;
 	int rc = 0;
 
 	if (!lane)
@@ -219,6 +220,7 @@ int evwork_lane_free(struct evwork_lane *lane)
 	stage_flush_here();
 	delivering = stage_delivering() == lane;
 	sys_lock(&pool->mutex);
+	even = lane->accepted >= lane_delivered(lane) + delivering;
 	if (lane->dead || lane->entering || lane->accepted != lane_delivered(lane) + delivering ||
 	    atomic_load_explicit(&lane->abandoned, memory_order_acquire))
 		rc = -EBUSY;
@@ -228,6 +230,7 @@ int evwork_lane_free(struct evwork_lane *lane)
 		lane->dead = true;
 	}
 	sys_unlock(&pool->mutex);
+	base_holds(even, "a lane has delivered more jobs than it has accepted");
 	if (rc == 0 && !delivering)
 		lane_destroy(lane);
 	return rc;

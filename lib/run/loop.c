@@ -20,7 +20,7 @@
 #include <event2/event.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/broken.h"
 #include "run/ctx.h"
 #include "run/pool.h"
 
@@ -360,7 +360,7 @@ void loop_leave(struct evwork_loop *loop, bool own)
 		/* In the done of an abandoned job. */
 		loop_orphan_leave(loop);
 	} else if (own) {
-		count_up(&loop->own, (uint64_t)-1);
+		loop_count_own_out(loop);
 		/* After a refusal; a turn does this at its end. */
 		if (!loop->running)
 			loop_update_alive(loop);

@@ -4,6 +4,7 @@
 
 #include <event2/event_struct.h>
 
+#include "base/broken.h"
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/list.h"
@@ -168,6 +169,15 @@ static inline void count_up(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter,
 		atomic_load_explicit(counter, memory_order_relaxed) + n,
 		memory_order_relaxed);
+}
+
+/* [loop] Something of the loop's own is through. */
+static inline void loop_count_own_out(struct evwork_loop *loop)
+{
+	uint64_t own = atomic_load_explicit(&loop->own, memory_order_relaxed);
+
+	if (base_holds(own > 0, "a loop has delivered more than it has accepted"))
+		atomic_store_explicit(&loop->own, own - 1, memory_order_relaxed);
 }
 
 static inline void loop_enter_following(struct evwork_loop *loop)

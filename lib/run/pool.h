@@ -321,6 +321,12 @@ static inline void pool_enter(struct evwork_pool *pool, uint64_t n)
 	atomic_fetch_add_explicit(&pool->pending, n, memory_order_relaxed);
 }
 void pool_leave(struct evwork_pool *pool, uint64_t n);
+/* Whether so many have entered and not left; no more than that may leave. */
+static inline bool pool_counts(const struct evwork_pool *pool, uint64_t n)
+{
+	/* Relaxed: what is to leave has entered in the past of this thread. */
+	return (atomic_load_explicit(&pool->pending, memory_order_relaxed) & ~POOL_ENDED) >= n;
+}
 void pool_end_staging_locked(struct evwork_pool *pool);
 
 /* [any] Whether the pool takes no job from this thread. */

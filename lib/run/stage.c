@@ -24,7 +24,9 @@
 #include "run/stage_fast.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "base/broken.h"
 #include "run/job.h"
 #include "run/loop.h"
 
@@ -148,6 +150,11 @@ void stage_flush_counts(struct evwork_loop *loop)
 	pool = lane->pool;
 	stage->lane = NULL;
 	stage->delivered = 0;
+	if (!base_holds(pool_counts(pool, delivered),
+	    "a pool has delivered more jobs than it has accepted")) {
+		memset(stage->outcomes, 0, sizeof(stage->outcomes));
+		return;
+	}
 	for (i = 0; i < OUTCOMES; i++) {
 		uint64_t count = stage->outcomes[i];
 

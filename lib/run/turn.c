@@ -30,14 +30,20 @@
 
 static void deliver_job(struct evwork_loop *loop, struct evwork_job *job)
 {
+	uint32_t state = job_state(job);
+
+	/* Its owner may have made it anew too early, or posted it some other way. */
+	if (!base_holds(job_phase_of(state) == JOB_ENDED || job_phase_of(state) == JOB_ABANDONED,
+	    "a job whose done was to come is none that has ended: was it changed or freed?"))
+		return;
 	if (__builtin_expect(loop->stall != NULL, 0)) {
 		/* The lane of an abandoned job may be gone after its done. */
-		bool told = (job_state(job) & JOB_TOLD) != 0;
+		bool told = (state & JOB_TOLD) != 0;
 
 		stall_loop_begin(loop->stall, told ? "the drop of a job" : "the done of a job",
 			told ? NULL : job->_lane->name);
 	}
-	job_deliver(loop, job);
+	job_deliver(loop, job, state);
 	loop_end_call(loop);
 }
 

@@ -18,6 +18,7 @@
 
 #include <stdio.h>
 
+#include "base/broken.h"
 #include "run/crash.h"
 #include "run/job.h"
 #include "run/loop.h"
@@ -36,6 +37,19 @@ void worker_forget_here(const struct evwork_pool *pool)
 		here = NULL;
 }
 
+/* Makes a job that was taken a running one. One that is not queued any more was made anew
+ * by its owner, and is left alone. */
+static bool begin_job(struct evwork_job *job)
+{
+	uint32_t state = job_state(job);
+
+	if (!base_holds(job_phase_of(state) == JOB_QUEUED,
+	    "a job whose turn has come is not queued: was it changed or freed?"))
+		return false;
+	job_set_state(job, (state & ~JOB_PHASE) | JOB_RUNNING);
+	return true;
+}
+
 /* The first of the jobs set aside, which is running from now on; NULL if there is
  * none. */
 static struct evwork_job *next_local(struct worker *worker)
@@ -43,16 +57,17 @@ static struct evwork_job *next_local(struct worker *worker)
 	struct evwork_job *job;
 	unsigned range;
 
-	if (worker_set_aside(worker) == 0)
-		return NULL;
-	/* Acquire and release: one of many takers, see struct worker. */
-	range = atomic_fetch_add_explicit(&worker->range, 1, memory_order_acq_rel);
-	if (range_count(range) == 0)
-		return NULL;    /* another was quicker */
-	job = worker->local[range_first(range)];
-	if (range_count(range) > 1)
-		__builtin_prefetch(worker->local[range_first(range) + 1], 1);
-	job_set_state(job, (job_state(job) & ~JOB_PHASE) | JOB_RUNNING);
+	do {
+		if (worker_set_aside(worker) == 0)
+			return NULL;
+		/* Acquire and release: one of many takers, see struct worker. */
+		range = atomic_fetch_add_explicit(&worker->range, 1, memory_order_acq_rel);
+		if (range_count(range) == 0)
+			return NULL;    /* another was quicker */
+		job = worker->local[range_first(range)];
+		if (range_count(range) > 1)
+			__builtin_prefetch(worker->local[range_first(range) + 1], 1);
+	} while (!begin_job(job));
 	return job;
 }
 
