@@ -457,6 +457,46 @@ START_TEST(turn_close)
 }
 END_TEST
 
+static void close_cancelling(struct scene *scene)
+{
+	evwork_lane_stats(scene->lane, &scene->stats);
+	scene->rc[0] = evwork_pool_close(scene->world.pool, EVWORK_CANCEL_QUEUED, NULL, NULL, NULL);
+}
+
+static void submit_all_and_close_aside(struct scene *scene)
+{
+	int i;
+
+	for (i = 0; i < PROBES; i++)
+		scene->rc[i] = submit(scene, i);
+	scene_aside(scene, close_cancelling);
+}
+
+/* What a callback has submitted when another thread closes the pool ends in the order of
+ * the submits, be it still collected by the turn or in the queue (S-SHUT-1, S-DLV-2). */
+START_TEST(turn_close_aside)
+{
+	struct scene scene;
+	int i;
+
+	scene_open(&scene, 0, _i == 1);
+	scene_act(&scene, submit_all_and_close_aside);
+	/* Or this tests something else: the other thread did not see them yet. */
+	if (_i == 0)
+		ck_assert_uint_eq(scene.stats.accepted, 1);
+	for (i = 0; i < PROBES; i++)
+		ck_assert_int_eq(scene.rc[i], 0);
+	for (i = 0; i < PROBES; i++)
+		world_run_until(&scene.world, &scene.probes[i].dones, 1);
+	for (i = 0; i < PROBES; i++) {
+		expect_end(&scene.probes[i], -ECANCELED, 0);
+		ck_assert_int_eq(scene.probes[i].done_order,
+			scene.probes[0].done_order + i);
+	}
+	scene_close(&scene);
+}
+END_TEST
+
 static void on_loop_closed(struct evwork_loop *loop, void *arg)
 {
 	(void)loop;
@@ -616,6 +656,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tcase, turn_cancel_aside, 0, 2);
 	tcase_add_loop_test(tcase, turn_ctx, 0, 2);
 	tcase_add_loop_test(tcase, turn_close, 0, 6);
+	tcase_add_loop_test(tcase, turn_close_aside, 0, 2);
 	tcase_add_loop_test(tcase, turn_delivered_seen_aside, 0, 2);
 	tcase_add_loop_test(tcase, turn_close_loop, 0, 2);
 	tcase_add_loop_test(tcase, turn_meeting, 1, 6);
