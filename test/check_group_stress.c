@@ -8,58 +8,9 @@
  * the random choices of a run, though not its interleaving.
  */
 
-#include "support.h"
+#include "stress.h"
 
 #include <pthread.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-static uint64_t stress_seed;
-
-static int scaled(int rounds)
-{
-	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
-}
-
-/* Random choices: one sequence for each thread. */
-
-static _Thread_local uint64_t chance_state;
-
-static void chance_seed(uint64_t stream)
-{
-	chance_state = (stress_seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
-}
-
-/* A number from 0 to n - 1. */
-static int chance(int n)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
-}
-
-/* Some instructions' time, mostly none. */
-static void dawdle(void)
-{
-	int i;
-
-	if (chance(4) == 0)
-		return;
-	for (i = chance(1 << chance(8)); i > 0; i--)
-		sys_relax();
-}
-
-/* Check's own record of each assertion would take longer than the test. On the test's
- * own thread only. */
-#define expect(condition, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg(#condition " does not hold: " __VA_ARGS__); \
-} while (0)
 
 /* A thread that does its part of each round at the same time as the test does its own. */
 struct rival {
@@ -517,9 +468,6 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *seed = getenv("EVWORK_STRESS_SEED");
-
-	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
-	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)stress_seed);
+	stress_begin();
 	return support_run(suite());
 }

@@ -15,72 +15,18 @@
  * not its interleaving.
  */
 
-#include "support.h"
+#include "stress.h"
 
 #include <pthread.h>
 #include <sys/socket.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 /* For the storm alone, which may take minutes. */
 #define LIMIT_SECONDS 900
 
-static uint64_t stress_seed;
+/* The storm has all its jobs where everything is slow, too. */
 static int stress_jobs = 1000000;
-
-/* A tenth of the rounds where everything is slow; the storm has all its jobs there, too. */
-static int scaled(int rounds)
-{
-	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
-}
-
-/* Random choices: one sequence for each thread. */
-
-static _Thread_local uint64_t chance_state;
-
-static void chance_seed(uint64_t stream)
-{
-	chance_state = (stress_seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
-}
-
-/* A number from 0 to n - 1. */
-static int chance(int n)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
-}
-
-/* Some instructions' time, mostly none. */
-static void dawdle(void)
-{
-	int i;
-
-	if (chance(4) == 0)
-		return;
-	for (i = chance(1 << chance(8)); i > 0; i--)
-		sys_relax();
-}
-
-/* For places that are passed so often that Check's own record of each assertion
- * would take longer than the test. On the test's own thread only. */
-#define must(call) do { \
-	int must_rc_ = (call); \
-	if (must_rc_ != 0) \
-		ck_abort_msg(#call " returned %d", must_rc_); \
-} while (0)
-
-#define expect(condition, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg(#condition " does not hold: " __VA_ARGS__); \
-} while (0)
 
 /*
  * The storm. Any thread takes any idle item, fills in its job by chance and
@@ -357,7 +303,7 @@ static int lane_cap(const struct storm *storm, int lane)
 
 static void worker_seed(struct storm *storm)
 {
-	if (chance_state == 0)
+	if (!chance_is_seeded())
 		chance_seed(storm->seed + 1000 + (uint64_t)atomic_fetch_add(&storm->started, 1));
 }
 
@@ -2417,12 +2363,11 @@ static Suite *stress_suite(void)
 
 int main(void)
 {
-	const char *seed = getenv("EVWORK_STRESS_SEED"), *jobs = getenv("EVWORK_STRESS_JOBS");
+	const char *jobs = getenv("EVWORK_STRESS_JOBS");
 
-	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
+	stress_begin();
 	if (jobs)
 		stress_jobs = atoi(jobs);
-	support_note("EVWORK_STRESS_SEED=%llu EVWORK_STRESS_JOBS=%d",
-		(unsigned long long)stress_seed, stress_jobs);
+	support_note("EVWORK_STRESS_JOBS=%d", stress_jobs);
 	return support_run(stress_suite());
 }

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "stress.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+static uint64_t stress_seed;
+static _Thread_local uint64_t chance_state;
+
+void stress_begin(void)
+{
+	const char *seed = getenv("EVWORK_STRESS_SEED");
+
+	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
+	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)stress_seed);
+}
+
+int scaled(int rounds)
+{
+	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
+}
+
+void chance_seed(uint64_t stream)
+{
+	chance_state = (stress_seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
+}
+
+bool chance_is_seeded(void)
+{
+	return chance_state != 0;
+}
+
+int chance(int n)
+{
+	chance_state ^= chance_state << 13;
+	chance_state ^= chance_state >> 7;
+	chance_state ^= chance_state << 17;
+	return (int)((chance_state >> 20) % (uint64_t)n);
+}
+
+void dawdle(void)
+{
+	int i;
+
+	if (chance(4) == 0)
+		return;
+	for (i = chance(1 << chance(8)); i > 0; i--)
+		sys_relax();
+}
