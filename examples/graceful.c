@@ -23,7 +23,8 @@
  *
  * The end is a chain, of which each link starts the next one from its callback:
  *
- *	on_signal      closes the listener, stops the connections, and drains the pool
+ *	begun          at the first signal: closes the listener, stops the connections;
+ *	               evwork_shutdown_on_signal() then drains the pool
  *	pool_closed    the last job is done: waits for the clients to leave
  *	all_left       the last connection is closed: closes the loop
  *	loop_closed    nothing keeps event_base_dispatch() any more, and main frees
@@ -75,13 +76,12 @@ struct server {
 	struct event_base *base;
 	struct evwork_pool *pool;
 	struct evwork_loop *loop;
-	struct event *signals[2];
+	struct evwork_shutdown shutdown;
 	struct evconnlistener *listener;
 	struct connections connections;
 	struct evwork_latch_waiter idle;
 	struct evwork_timer linger;
 	int descriptors;         /* that were open before */
-	bool stopping;
 	bool drained;
 	int error;               /* of the end, a status */
 };
@@ -102,8 +102,7 @@ static void loop_closed(struct evwork_loop *loop, void *arg)
 	struct server *server = arg;
 
 	(void)loop;
-	for (size_t i = 0; i < 2; i++)
-		(void)event_del(server->signals[i]);
+	expect(server, "giving the signals back", evwork_shutdown_undo(&server->shutdown));
 }
 
 static void all_left(struct evwork_latch_waiter *waiter, int status)
@@ -124,11 +123,10 @@ static void linger_over(struct evwork_timer *timer, int status)
 		connections_cut(&server->connections);
 }
 
-static void pool_closed(struct evwork_pool *pool, int status, void *arg)
+static void pool_closed(struct evwork_shutdown *shutdown, int status)
 {
-	struct server *server = arg;
+	struct server *server = EVWORK_CONTAINER(shutdown, struct server, shutdown);
 
-	(void)pool;
 	expect(server, "draining the pool", status);
 	server->drained = true;
 	expect(server, "waiting for connections",
@@ -137,37 +135,28 @@ static void pool_closed(struct evwork_pool *pool, int status, void *arg)
 		evwork_timer_start(server->loop, &server->linger, LINGER_MS));
 }
 
-static void server_stop(struct server *server)
+/* At the first signal. The pool is drained when this returns. */
+static void begun(struct evwork_shutdown *shutdown, int signal)
 {
-	server->stopping = true;
+	struct server *server = EVWORK_CONTAINER(shutdown, struct server, shutdown);
+
+	(void)signal;
 	evconnlistener_free(server->listener);
 	server->listener = NULL;
 	connections_stop(&server->connections);
 	(void)fprintf(stderr, "draining %" PRIu64 " requests\n", server->connections.accepted
 		- server->connections.answered - server->connections.abandoned);
-	expect(server, "draining the pool",
-		evwork_pool_close(server->pool, EVWORK_DRAIN, server->loop, pool_closed, server));
 }
 
-static void server_hurry(struct server *server)
+/* At each signal after that. What is left in the pool was cancelled. */
+static void hurry(struct evwork_shutdown *shutdown, int signal)
 {
+	struct server *server = EVWORK_CONTAINER(shutdown, struct server, shutdown);
+
+	(void)signal;
 	(void)fputs("cancelling\n", stderr);
 	if (server->drained)
 		connections_cut(&server->connections);
-	else /* -EALREADY for a third signal */
-		(void)evwork_pool_close(server->pool, EVWORK_CANCEL_ALL, NULL, NULL, NULL);
-}
-
-static void on_signal(evutil_socket_t signal, short what, void *arg)
-{
-	struct server *server = arg;
-
-	(void)signal;
-	(void)what;
-	if (server->stopping)
-		server_hurry(server);
-	else
-		server_stop(server);
 }
 
 /* The directory lists the one it is read through as well, each time. */
@@ -190,9 +179,7 @@ static void server_fini(struct server *server)
 {
 	if (server->listener)
 		evconnlistener_free(server->listener);
-	for (size_t i = 0; i < 2; i++)
-		if (server->signals[i])
-			event_free(server->signals[i]);
+	(void)evwork_shutdown_undo(&server->shutdown); /* -ESRCH: as loop_closed has done */
 	expect(server, "freeing the loop", evwork_loop_free(server->loop));
 	expect(server, "freeing the pool", evwork_pool_free(server->pool));
 	expect(server, "freeing the latch", evwork_latch_free(server->connections.open));
@@ -242,10 +229,14 @@ static int listener_open(struct server *server, uint16_t port)
 	return 0;
 }
 
-static int signal_watch(struct server *server, int number, struct event **ret_event)
+/* SIGINT and SIGTERM. Cancelled work obeys, so there is no limit to its grace. */
+static int signals_watch(struct server *server)
 {
-	*ret_event = evsignal_new(server->base, number, on_signal, server);
-	return !*ret_event || event_add(*ret_event, NULL) ? -ENOMEM : 0;
+	struct evwork_shutdown_options options = {
+		.grace_ms = EVWORK_NEVER, .begun = begun, .closed = pool_closed, .hurry = hurry
+	};
+
+	return evwork_shutdown_on_signal(&server->shutdown, server->loop, server->pool, &options);
 }
 
 static int server_init(struct server *server, const struct arguments *arguments)
@@ -270,9 +261,7 @@ static int server_init(struct server *server, const struct arguments *arguments)
 	server->connections.requests.rounds = arguments->rounds;
 	server->connections.requests.timeout_ms = (int64_t)arguments->timeout_ms;
 	if (!rc)
-		rc = signal_watch(server, SIGTERM, &server->signals[0]);
-	if (!rc)
-		rc = signal_watch(server, SIGINT, &server->signals[1]);
+		rc = signals_watch(server);
 	if (!rc)
 		rc = listener_open(server, (uint16_t)arguments->port);
 	return rc;

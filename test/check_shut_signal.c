@@ -28,6 +28,8 @@ struct server {
 	struct probe last;             /* submitted when it begins */
 	int begun, signal, begun_order, last_rc, late_rc;
 	int closed, status, closed_order, undo_rc;
+	int hurries, hurry_signal;
+	bool undoes;                   /* in the last of the hurry callbacks */
 	bool submits;
 	int rc;                        /* of a call elsewhere */
 };
@@ -204,6 +206,66 @@ START_TEST(second_cancels)
 	gate_open(&server.gate);
 	world_run_until(&server.world, &server.closed, 1);
 	ck_assert_int_eq(server.status, 0);
+	server_close(&server);
+}
+END_TEST
+
+static void on_hurry(struct evwork_shutdown *shutdown, int number)
+{
+	struct server *server = shutdown->arg;
+
+	server->hurries++;
+	server->hurry_signal = number;
+	if (server->undoes)
+		server->undo_rc = evwork_shutdown_undo(shutdown);
+}
+
+/* With a hurry callback each signal after the first calls it, after the pool was told to
+ * cancel, and also after closed, when the pool is gone; until it is taken back, in the
+ * callback or elsewhere. Then it can be used again (S-SHUT-1, S-SHUT-4, S-GEN-5). */
+START_TEST(later_ones_hurry)
+{
+	struct server server;
+	struct probe queued;
+
+	install_mine();
+	server_open(&server, false);
+	server.options.hurry = on_hurry;
+	/* Something else is to end, too. */
+	ck_assert_int_eq(evwork_loop_hold(server.world.loop), 0);
+	ck_assert_int_eq(server_watch(&server), 0);
+	server_block(&server);
+	put(&server, &queued);
+	send_signal(&server, SIGUSR1);
+	ck_assert_int_eq(server.hurries, 0);
+	send_signal(&server, SIGUSR2);
+	ck_assert_int_eq(server.hurries, 1);
+	ck_assert_int_eq(server.hurry_signal, SIGUSR2);
+	ck_assert_int_eq(queued.status, -ECANCELED);
+	ck_assert_int_eq(evwork_shutdown_undo(&server.shutdown), -EBUSY);
+	gate_open(&server.gate);
+	world_run_until(&server.world, &server.closed, 1);
+	ck_assert_int_eq(server.status, 0);
+	ck_assert(!is_mine(SIGUSR1) && !is_mine(SIGUSR2));
+	ck_assert_int_eq(server_watch(&server), -ESHUTDOWN);
+	ck_assert_int_eq(evwork_pool_free(server.pool), 0);
+	send_signal(&server, SIGUSR1);
+	ck_assert_int_eq(server.hurries, 2);
+	ck_assert_int_eq(server.begun, 1);
+	ck_assert_int_eq(server.closed, 1);
+	server.undoes = _i == 1;
+	if (server.undoes)
+		send_signal(&server, SIGUSR1);
+	else
+		server.undo_rc = evwork_shutdown_undo(&server.shutdown);
+	ck_assert_int_eq(server.undo_rc, 0);
+	ck_assert(is_mine(SIGUSR1) && is_mine(SIGUSR2));
+	ck_assert_int_eq(evwork_shutdown_undo(&server.shutdown), -ESRCH);
+	send_signal(&server, SIGUSR1);
+	ck_assert_int_eq(atomic_load(&mine), 1);
+	ck_assert_int_eq(server.hurries, 2 + _i);
+	ck_assert_int_eq(evwork_loop_release(server.world.loop), 0);
+	server.pool = NULL;
 	server_close(&server);
 }
 END_TEST
@@ -393,6 +455,7 @@ static Suite *suite(void)
 
 	tcase_add_loop_test(tcase, first_drains, 0, 2);
 	tcase_add_loop_test(tcase, second_cancels, 0, 2);
+	tcase_add_loop_test(tcase, later_ones_hurry, 0, 2);
 	tcase_add_loop_test(tcase, bounds, 0, 2);
 	tcase_add_test(tcase, undone);
 	tcase_add_loop_test(tcase, defaults, 0, 2);

@@ -48,11 +48,20 @@ typedef void (*evwork_shutdown_begun_fn)(struct evwork_shutdown *shutdown, int s
 
 /*
  * On the loop's thread, once, as the closed callback of the pool: status is 0, or
- * -ETIMEDOUT if jobs still run after the deadline and the grace time. The signals are
- * given back already, so another one does what it did before. The struct is the
- * caller's again; it, the pool if status is 0, and what else is idle may be freed.
+ * -ETIMEDOUT if jobs still run after the deadline and the grace time. Without hurry the
+ * signals are given back already, so another one does what it did before, and the struct is
+ * the caller's again; it, the pool if status is 0, and what else is idle may be freed.
  */
 typedef void (*evwork_shutdown_closed_fn)(struct evwork_shutdown *shutdown, int status);
+
+/*
+ * On the loop's thread, at each signal after the first; the pool was told to cancel what is
+ * left. The place to hurry whatever else the end waits for, such as clients that have not
+ * read their last replies. With this the signals stay watched after closed, too, until
+ * evwork_shutdown_undo(), which may be called here, returns 0: as long as that, the struct
+ * and the loop must stay.
+ */
+typedef void (*evwork_shutdown_hurry_fn)(struct evwork_shutdown *shutdown, int signal);
 
 /* All zero means the defaults. */
 struct evwork_shutdown_options {
@@ -64,6 +73,7 @@ struct evwork_shutdown_options {
 	/* Each may be NULL. */
 	evwork_shutdown_begun_fn begun;
 	evwork_shutdown_closed_fn closed;
+	evwork_shutdown_hurry_fn hurry;
 };
 
 /* The caller's; all zero before its first use, and to stay where it is while in use. */
@@ -74,6 +84,7 @@ struct evwork_shutdown {
 	struct evwork_pool *_pool;
 	evwork_shutdown_begun_fn _begun;
 	evwork_shutdown_closed_fn _closed;
+	evwork_shutdown_hurry_fn _hurry;
 	int64_t _deadline_ms, _grace_ms;
 	struct event *_events[EVWORK_SHUTDOWN_SIGNALS_MAX];
 	int _event_count;
@@ -83,9 +94,9 @@ struct evwork_shutdown {
 /*
  * evwork_shutdown_on_signal [loop] has the signals watched from now on. The first calls
  * begun and then closes the pool with EVWORK_DRAIN, the second closes it with
- * EVWORK_CANCEL_ALL, further ones do nothing. The watching by itself does not keep
+ * EVWORK_CANCEL_ALL, further ones only call hurry. The watching by itself does not keep
  * event_base_dispatch() from returning. Loop and pool must stay until closed is called
- * or evwork_shutdown_undo() has returned 0.
+ * or evwork_shutdown_undo() has returned 0; see hurry.
  *
  * If the pool or the loop is closed by other means, take this back. A signal that comes
  * before that only helps: it drains or cancels as said, but closed is not called.
@@ -100,7 +111,7 @@ int evwork_shutdown_on_signal(struct evwork_shutdown *shutdown, struct evwork_lo
 	struct evwork_pool *pool, const struct evwork_shutdown_options *options);
 
 /*
- * evwork_shutdown_undo [loop] takes it back: neither begun nor closed will be called, and
+ * evwork_shutdown_undo [loop] takes it back: none of the callbacks will be called, and
  * each signal does again what it did before, unless others watch it through libevent.
  * -EINVAL: shutdown is NULL. -ESRCH: it is not in use. -EPERM. -EBUSY: a signal has come
  * and closed is to be called.

@@ -4,9 +4,11 @@
  * Shutting down on signals. libevent's signal events do the catching, on the loop's own
  * thread, so there is nothing asynchronous here.
  *
- *	IDLE ──on_signal──► WATCHING ──first──► CLOSING ──closed callback──► IDLE
+ *	IDLE ──on_signal──► WATCHING ──first──► CLOSING ──closed callback──► IDLE, or OVER
  *	                       │                   └─ the close was refused ─► HELPING
  *	                       └──────────────── undo ───────────────┴──────► IDLE
+ *
+ * OVER, with a hurry callback, is HELPING after the end: signals are watched until undo.
  *
  * The events carry libevent's mark for internal events, as those of the loop do: a
  * server lives by its listeners, not by this.
@@ -22,7 +24,7 @@
 #include "run/loop.h"
 #include "run/pool.h"
 
-enum { IDLE, WATCHING, CLOSING, HELPING };
+enum { IDLE, WATCHING, CLOSING, HELPING, OVER };
 
 #ifndef NSIG
 #define NSIG 65
@@ -40,7 +42,10 @@ static void on_closed(struct evwork_pool *pool, int status, void *arg)
 	struct evwork_shutdown *shutdown = arg;
 
 	(void)pool;
-	unwatch(shutdown);
+	if (shutdown->_hurry)
+		shutdown->_state = OVER;
+	else
+		unwatch(shutdown);
 	if (shutdown->_closed)
 		shutdown->_closed(shutdown, status);
 }
@@ -72,10 +77,15 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 	struct evwork_shutdown *shutdown = arg;
 
 	(void)what;
-	if (shutdown->_state == WATCHING)
+	if (shutdown->_state == WATCHING) {
 		drain(shutdown, (int)number);
-	else
+		return;
+	}
+	/* After its end the pool may be gone. */
+	if (shutdown->_state != OVER)
 		evwork_pool_close(shutdown->_pool, EVWORK_CANCEL_ALL, NULL, NULL, NULL);
+	if (shutdown->_hurry)
+		shutdown->_hurry(shutdown, (int)number);
 }
 
 /* The signals of the list, or those of the default; -EINVAL if it makes no sense. */
@@ -138,6 +148,7 @@ int evwork_shutdown_on_signal(struct evwork_shutdown *shutdown, struct evwork_lo
 	shutdown->_pool = pool;
 	shutdown->_begun = options->begun;
 	shutdown->_closed = options->closed;
+	shutdown->_hurry = options->hurry;
 	shutdown->_deadline_ms = options->deadline_ms;
 	shutdown->_grace_ms = options->grace_ms;
 	shutdown->_state = WATCHING;
