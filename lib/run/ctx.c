@@ -205,6 +205,15 @@ int evwork_ctx_err(struct evwork_ctx *ctx)
 	return atomic_load_explicit(&ctx->err, memory_order_acquire);
 }
 
+bool ctx_is_over(const struct evwork_ctx *ctx)
+{
+	if (ctx_is_background(ctx))
+		return false;
+	/* Acquire: pairs with the release in bury_locked. */
+	return atomic_load_explicit(&ctx->err, memory_order_acquire) ||
+		(ctx->expires && clock_now(ctx->clock) >= ctx->deadline_ns);
+}
+
 int evwork_ctx_cause(struct evwork_ctx *ctx)
 {
 	if (!evwork_ctx_err(ctx))

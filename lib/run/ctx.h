@@ -107,6 +107,10 @@ static inline bool ctx_wait_is_over(const struct evwork_ctx *ctx, int64_t limit)
 		(limit != EVWORK_NEVER && sys_now() >= limit);
 }
 
+/* Whether the context is dead, or would be if somebody looked: for those who hold locks,
+ * under which no context may be killed. */
+bool ctx_is_over(const struct evwork_ctx *ctx);
+
 /* Hooks: see struct ctx_hook. Adding gives the error if the context is dead. */
 int ctx_add_hook(struct evwork_ctx *ctx, struct ctx_hook *hook);
 void ctx_remove_hook(struct evwork_ctx *ctx, struct ctx_hook *hook);
@@ -125,6 +129,12 @@ void watch_end(struct evwork_loop *loop, struct evwork_watch *watch, struct evwo
 
 /* [any, under the loop's lock] The watch is in no list any more. */
 void watch_set_idle(struct evwork_watch *watch);
+
+/* [any] evwork_ctx_after without the look at the clock, for checked arguments. */
+int watch_set(struct evwork_ctx *ctx, struct evwork_loop *loop, struct evwork_watch *watch);
+/* [any] The watch, set with these, is to be called with 0, unless it was fired before.
+ * The caller keeps it from being set anew, and ctx, meanwhile. */
+void watch_fire(struct evwork_loop *loop, struct evwork_ctx *ctx, struct evwork_watch *watch);
 
 /* States of a watch. */
 enum { WATCH_IDLE, WATCH_PENDING, WATCH_FIRED, WATCH_CALLING };

@@ -211,7 +211,8 @@ void loop_remove_hook(struct evwork_loop *loop, struct loop_hook *hook, bool own
 void loop_kick(struct evwork_loop *loop);
 
 /* [any, under the lock of the tree of the watch's context] The watch, which is
- * pending, is to be called with status. */
+ * pending, is to be called with status. The second is for who has the loop's lock, too. */
 void loop_fire_watch(struct evwork_loop *loop, struct evwork_watch *watch, int status);
+void loop_fire_watch_locked(struct evwork_loop *loop, struct evwork_watch *watch, int status);
 
 #endif

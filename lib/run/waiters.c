@@ -8,9 +8,8 @@
 #include "run/ctx.h"
 #include "run/turn.h"
 
-void loop_fire_watch(struct evwork_loop *loop, struct evwork_watch *watch, int status)
+void loop_fire_watch_locked(struct evwork_loop *loop, struct evwork_watch *watch, int status)
 {
-	sys_lock(&loop->mutex);
 	LIST_REMOVE(&loop->watches, watch, _loop_next, _loop_prev);
 	LIST_APPEND(&loop->fired, watch, _loop_next, _loop_prev);
 	watch->_state = WATCH_FIRED;
@@ -19,6 +18,12 @@ void loop_fire_watch(struct evwork_loop *loop, struct evwork_watch *watch, int s
 	if (loop_is_here(loop))
 		loop_keep_alive(loop);
 	loop_kick(loop);
+}
+
+void loop_fire_watch(struct evwork_loop *loop, struct evwork_watch *watch, int status)
+{
+	sys_lock(&loop->mutex);
+	loop_fire_watch_locked(loop, watch, status);
 	sys_unlock(&loop->mutex);
 }
 

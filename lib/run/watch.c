@@ -32,19 +32,15 @@ void watch_set_idle(struct evwork_watch *watch)
 	__atomic_store_n(&watch->_loop, NULL, __ATOMIC_RELAXED);
 }
 
-int evwork_ctx_after(struct evwork_ctx *ctx, struct evwork_loop *loop,
-	struct evwork_watch *watch)
+int watch_set(struct evwork_ctx *ctx, struct evwork_loop *loop, struct evwork_watch *watch)
 {
 	bool in_tree = !ctx_is_background(ctx);
 	int err, rc = 0;
 
-	if (!watch || !watch->fn || !loop)
-		return -EINVAL;
 	if (loop->inherited || (in_tree && ctx_is_inherited(ctx)))
 		return -ESHUTDOWN;
 	if (!in_tree)
 		ctx = NULL;
-	evwork_ctx_err(ctx);
 	if (in_tree)
 		ctx_lock(ctx);
 	err = in_tree ? ctx_err_locked(ctx) : 0;
@@ -68,6 +64,33 @@ int evwork_ctx_after(struct evwork_ctx *ctx, struct evwork_loop *loop,
 	if (in_tree)
 		ctx_unlock(ctx);
 	return rc;
+}
+
+int evwork_ctx_after(struct evwork_ctx *ctx, struct evwork_loop *loop,
+	struct evwork_watch *watch)
+{
+	if (!watch || !watch->fn || !loop)
+		return -EINVAL;
+	/* A deadline that has passed is seen at once. */
+	evwork_ctx_err(ctx);
+	return watch_set(ctx, loop, watch);
+}
+
+void watch_fire(struct evwork_loop *loop, struct evwork_ctx *ctx, struct evwork_watch *watch)
+{
+	bool in_tree = !ctx_is_background(ctx);
+
+	if (in_tree)
+		ctx_lock(ctx);
+	sys_lock(&loop->mutex);
+	if (watch->_state == WATCH_PENDING) {
+		if (in_tree)
+			LIST_REMOVE(&ctx->watches, watch, _next, _prev);
+		loop_fire_watch_locked(loop, watch, 0);
+	}
+	sys_unlock(&loop->mutex);
+	if (in_tree)
+		ctx_unlock(ctx);
 }
 
 /* Takes a watch out of whatever it is in; the locks that apply are held. */
