@@ -166,3 +166,16 @@ int sys_cpu_count(void)
 		count = quota;
 	return count;
 }
+
+bool sys_may_spin(void)
+{
+	/* 0: not asked yet. Relaxed: whoever asks gets the same answer. */
+	static atomic_int known;
+	int count = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (count == 0) {
+		count = sys_cpu_count();
+		atomic_store_explicit(&known, count, memory_order_relaxed);
+	}
+	return count > 1;
+}

@@ -78,6 +78,9 @@ int64_t sys_now(void);
 /* CPUs that this process may use: the affinity mask and the cgroup's quota
  * both count. At least 1. */
 int sys_cpu_count(void);
+/* Whether another thread could do something while this one looks on: not on one CPU. As
+ * it was when this was asked first, and so cheap. */
+bool sys_may_spin(void);
 
 /* Random bits for seeds; not for secrets. */
 uint64_t sys_random(void);
