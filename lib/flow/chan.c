@@ -92,11 +92,12 @@ int evwork_chan_clone(struct evwork_chan *chan, unsigned ends, struct evwork_cha
 	if (open && clone)
 		attach(clone, chan->core, ends);
 	chan_unlock(chan->core);
-	if (!open)
+	if (!open || !clone) {
 		sys_free(clone);
-	else
-		*ret_chan = clone ? clone : *ret_chan;
-	return !open ? -ESHUTDOWN : !clone ? -ENOMEM : 0;
+		return open ? -ENOMEM : -ESHUTDOWN;
+	}
+	*ret_chan = clone;
+	return 0;
 }
 
 /* Closing. */

@@ -24,7 +24,7 @@ static inline uint64_t put_values(struct chan_core *core, uint64_t at, const cha
 		chan_copy(slot(core, at), from, count * size);
 	} else {
 		chan_copy(slot(core, at), from, first * size);
-		chan_copy(core->slots, from + first * size, (count - first) * size);
+		chan_copy(core->slots, chan_value(core, from, first), (count - first) * size);
 	}
 	return count < first ? at + count : count - first;
 }
@@ -39,7 +39,7 @@ static inline uint64_t take_values(struct chan_core *core, uint64_t at, char *to
 		chan_copy(to, slot(core, at), count * size);
 	} else {
 		chan_copy(to, slot(core, at), first * size);
-		chan_copy(to + first * size, core->slots, (count - first) * size);
+		chan_copy(chan_value(core, to, first), core->slots, (count - first) * size);
 	}
 	return count < first ? at + count : count - first;
 }
