@@ -136,8 +136,9 @@ int evwork_chan_close(struct evwork_chan *chan)
 		core->open_senders--;
 		end_waits(core->senders.head, chan, core->open_senders ? -ESHUTDOWN : -EPIPE,
 			&wakes);
-		/* Who waits to receive does so because the channel is empty. */
-		if (core->open_senders == 0)
+		/* Who can still be served waits because the channel is empty. If it is not,
+		 * those who wait have lost their contexts, and will be told that. */
+		if (core->open_senders == 0 && chan_length(core) == 0)
 			end_waits(core->receivers.head, NULL, 0, &wakes);
 		chan_review(core);
 	}
