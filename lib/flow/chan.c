@@ -169,12 +169,24 @@ static void drop_values(struct chan_core *core, uint64_t first, uint64_t length)
 		core->drop(core->slots + (first + i) % core->capacity * core->elem_size);
 }
 
+/* One less of what keeps the core: ends, and those who drop. */
+static void core_leave(struct chan_core *core)
+{
+	bool last;
+
+	chan_lock(core);
+	last = --core->ends == 0;
+	chan_unlock(core);
+	if (last)
+		core_free(core);
+}
+
 int evwork_chan_abandon(struct evwork_chan *chan)
 {
 	struct wake_list wakes = { NULL };
 	struct chan_core *core;
 	uint64_t first = 0, length = 0;
-	bool open;
+	bool open, last = false;
 
 	if (!chan)
 		return -EINVAL;
@@ -192,12 +204,18 @@ int evwork_chan_abandon(struct evwork_chan *chan)
 		if (core->open_receivers == 0) {
 			end_waits(core->senders.head, NULL, -EPIPE, &wakes);
 			length = give_up_values(core, &first);
+			/* Until it is through: drop may free this end. */
+			core->ends++;
+			last = true;
 		}
 		chan_review(core);
 	}
 	chan_unlock(core);
 	chan_wake_all(&wakes);
-	drop_values(core, first, length);
+	if (last) {
+		drop_values(core, first, length);
+		core_leave(core);
+	}
 	return open ? 0 : -EALREADY;
 }
 
@@ -223,7 +241,6 @@ int evwork_chan_free(struct evwork_chan *chan)
 {
 	struct chan_core *core;
 	uint64_t first = 0, length = 0;
-	bool last;
 
 	if (!chan)
 		return 0;
@@ -242,16 +259,10 @@ int evwork_chan_free(struct evwork_chan *chan)
 		length = give_up_values(core, &first);
 	chan_review(core);
 	chan->open = 0;
-	/* An end that drops keeps the core until it is through. */
-	if (length) {
-		chan_unlock(core);
-		drop_values(core, first, length);
-		chan_lock(core);
-	}
-	last = --core->ends == 0;
 	chan_unlock(core);
-	if (last)
-		core_free(core);
+	/* The end keeps the core until it is through. */
+	drop_values(core, first, length);
+	core_leave(core);
 	sys_free(chan);
 	return 0;
 }

@@ -52,7 +52,7 @@ struct chan_core {
 	/* Under both locks to change, under either to read. */
 	char pad_both[64];
 	bool special;                   /* the short ways are closed: see chan_review */
-	unsigned ends;                  /* not freed yet */
+	unsigned ends;                  /* not freed yet; and calls that drop */
 	unsigned open_senders, open_receivers;
 	LIST_OF(struct evwork_case) senders, receivers;     /* that wait, oldest first */
 	size_t waiting_senders, waiting_receivers;
