@@ -181,8 +181,16 @@ static inline int chan_check(const struct evwork_chan *chan, enum evwork_case_op
 		return -EPERM;
 	return chan_is_inherited(chan) ? -ESHUTDOWN : 0;
 }
-/* -ESHUTDOWN if the end was closed in that direction, which comes before err (S-GEN-4). */
-int chan_closed_or(struct evwork_chan *chan, enum evwork_case_op op, int err);
+/* [under either lock] Whether this end was closed in that direction, while others of the
+ * stream were not. Then it is the use of the end that is wrong (S-CHAN-11). */
+static inline bool chan_end_is_shut(const struct evwork_chan *chan, enum evwork_case_op op)
+{
+	if (chan->open & chan_end_for(op))
+		return false;
+	return op == EVWORK_RECV || (chan->core->open_senders && chan->core->open_receivers);
+}
+/* -ESHUTDOWN if the end is shut, which comes before err (S-GEN-4). */
+int chan_shut_or(struct evwork_chan *chan, enum evwork_case_op op, int err);
 
 /* Several cases at once; see select.c. */
 

@@ -104,7 +104,7 @@ static bool commit_send(struct evwork_case *one, struct wake_list *wakes)
 	one->status = 0;
 	if (core->open_senders == 0 || core->open_receivers == 0)
 		one->status = -EPIPE;
-	else if (!(one->chan->open & EVWORK_CHAN_SEND))
+	else if (chan_end_is_shut(one->chan, EVWORK_SEND))
 		one->status = -ESHUTDOWN;
 	if (one->status)
 		return true;
@@ -121,7 +121,7 @@ static bool commit_receive(struct evwork_case *one, struct wake_list *wakes)
 	struct chan_core *core = one->chan->core;
 	struct evwork_case *peer;
 
-	if (!(one->chan->open & EVWORK_CHAN_RECV)) {
+	if (chan_end_is_shut(one->chan, EVWORK_RECV)) {
 		one->status = -ESHUTDOWN;
 		return true;
 	}

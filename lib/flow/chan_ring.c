@@ -184,14 +184,14 @@ int chan_try_receive(struct evwork_chan *chan, void *values, int count)
 	return move_long(&one, count);
 }
 
-int chan_closed_or(struct evwork_chan *chan, enum evwork_case_op op, int err)
+int chan_shut_or(struct evwork_chan *chan, enum evwork_case_op op, int err)
 {
-	bool open;
+	bool shut;
 
 	chan_lock(chan->core);
-	open = chan->open & chan_end_for(op);
+	shut = chan_end_is_shut(chan, op);
 	chan_unlock(chan->core);
-	return open ? err : -ESHUTDOWN;
+	return shut ? -ESHUTDOWN : err;
 }
 
 int evwork_chan_try_send(struct evwork_chan *chan, const void *value)

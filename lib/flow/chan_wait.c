@@ -137,7 +137,7 @@ static int check_wait(struct evwork_chan *chan, enum evwork_case_op op, struct e
 	if (loop_any_here())
 		return -EDEADLK;
 	err = evwork_ctx_err(ctx);
-	return err ? chan_closed_or(chan, op, err) : 0;
+	return err ? chan_shut_or(chan, op, err) : 0;
 }
 
 /* Waits for one send or receive; its status. */

@@ -278,7 +278,11 @@ static int begin(struct evwork_chan_waiter *waiter, struct evwork_case *cases, s
 	wait->order = order;
 	wait->ctx = evwork_ctx_ref(ctx);
 	cases_lock(order);
-	rc = watch_set(ctx, wait->loop, &waiter->_watch);
+	/* In a select it is the status of its case. */
+	if (cases == &waiter->_case && chan_end_is_shut(cases->chan, cases->op))
+		rc = -ESHUTDOWN;
+	else
+		rc = watch_set(ctx, wait->loop, &waiter->_watch);
 	if (rc == 0)
 		begin_locked(waiter, &wakes);
 	cases_unlock(order);
@@ -326,7 +330,7 @@ static int begin_one(struct evwork_case one, struct evwork_ctx *ctx, struct evwo
 	if (rc == 0)
 		rc = reserve(waiter, ctx, loop);
 	if (rc == -ECANCELED || rc == -ETIMEDOUT)
-		return chan_closed_or(one.chan, one.op, rc);
+		return chan_shut_or(one.chan, one.op, rc);
 	if (rc)
 		return rc;
 	waiter->_case = one;
