@@ -124,7 +124,7 @@ int chan_try_send(struct evwork_chan *chan, const void *values, int count);
 int chan_try_receive(struct evwork_chan *chan, void *values, int count);
 
 /*
- * Waits. The state is PARKED from the moment its cases are in the lists until somebody
+ * Waits. The state is PARKED from before its cases are in the lists until somebody
  * claims it, which only one can: who has a transfer for it, its context, its loop, its
  * owner. The claim is a compare-and-swap; what it is claimed with is written under the
  * locks of the channel it was claimed on, or by the owner.
@@ -203,8 +203,8 @@ void cases_lock(struct evwork_case *order);
 void cases_unlock(struct evwork_case *order);
 /* [all locked] Does one that is ready, by lot; its index, or -EAGAIN. */
 int cases_commit(struct evwork_case *cases, size_t count, struct wake_list *wakes);
-/* [all locked] The wait keeps the ends of its cases from being freed; and lets go of them,
- * which takes those that are still in lists out. */
+/* [all locked] The wait, which can be claimed from now on, keeps the ends of its cases from
+ * being freed; and lets go of them, which takes those that are still in lists out. */
 void cases_hold(struct evwork_chan_wait *wait);
 void cases_release(struct evwork_chan_wait *wait);
 /* [all locked] Has the wait, which holds its cases, wait for all of them. */

@@ -117,6 +117,8 @@ void cases_hold(struct evwork_chan_wait *wait)
 {
 	size_t i;
 
+	/* Relaxed: the locks order it; and if no case has a channel, what it is told to. */
+	__atomic_store_n(&wait->state, WAIT_PARKED, __ATOMIC_RELAXED);
 	for (i = 0; i < wait->count; i++) {
 		wait->cases[i]._wait = wait;
 		wait->cases[i]._listed = 0;
@@ -129,8 +131,6 @@ void cases_enlist(struct evwork_chan_wait *wait)
 {
 	size_t i;
 
-	/* Relaxed: the locks order it. */
-	__atomic_store_n(&wait->state, WAIT_PARKED, __ATOMIC_RELAXED);
 	for (i = 0; i < wait->count; i++) {
 		if (wait->cases[i].chan)
 			chan_enlist(&wait->cases[i]);
@@ -247,13 +247,12 @@ void evwork_chan_waiter_init(struct evwork_chan_waiter *waiter, evwork_chan_fn f
 	waiter->_watch._lost = on_lost;
 }
 
-/* [all locked] The watch is set: does what can be done, or waits. */
+/* [all locked] The watch is set, and the cases are held: does what can be done, or waits. */
 static void begin_locked(struct evwork_chan_waiter *waiter, struct wake_list *wakes)
 {
 	struct evwork_chan_wait *wait = &waiter->_wait;
 	int rc = cases_commit(wait->cases, wait->count, wakes);
 
-	cases_hold(wait);
 	if (rc == -EAGAIN) {
 		cases_enlist(wait);
 		return;
@@ -278,12 +277,16 @@ static int begin(struct evwork_chan_waiter *waiter, struct evwork_case *cases, s
 	wait->order = order;
 	wait->ctx = evwork_ctx_ref(ctx);
 	cases_lock(order);
+	cases_hold(wait);
 	/* In a select it is the status of its case. */
 	if (cases == &waiter->_case && chan_end_is_shut(cases->chan, cases->op))
 		rc = -ESHUTDOWN;
 	else
 		rc = watch_set(ctx, wait->loop, &waiter->_watch);
-	if (rc == 0)
+	/* Without a channel there is no lock: the waiter may have been called back. */
+	if (rc)
+		cases_release(wait);
+	else if (order)
 		begin_locked(waiter, &wakes);
 	cases_unlock(order);
 	/* From here on an accepted waiter may have been called back, and be gone. */
