@@ -214,8 +214,8 @@ int evwork_chan_recv(struct evwork_chan *chan, void *value, struct evwork_ctx *c
 
 /*
  * evwork_chan_stop [loop] takes a wait back: it gives 0, and there is no callback and was no
- * transfer; or -EALREADY, and the callback is still to come: the transfer or the error came
- * first.
+ * transfer; or -EALREADY, and the callback is still to come: the transfer, or the end of what it
+ * waits on, came first.
  * -EINVAL: waiter is NULL. -EPERM: on another thread; there, cancel the context of the
  * wait. -ESRCH: the waiter is not pending.
  */

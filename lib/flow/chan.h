@@ -189,6 +189,9 @@ static inline bool chan_end_is_shut(const struct evwork_chan *chan, enum evwork_
 		return false;
 	return op == EVWORK_RECV || (chan->core->open_senders && chan->core->open_receivers);
 }
+/* What is against a wait with ctx: its death; or that it is the parent's, in the child of a
+ * fork. */
+int chan_ctx_err(struct evwork_ctx *ctx);
 /* -ESHUTDOWN if the end is shut, which comes before err (S-GEN-4). */
 int chan_shut_or(struct evwork_chan *chan, enum evwork_case_op op, int err);
 

@@ -96,6 +96,13 @@ static struct evwork_case *claim_first(struct evwork_case *head)
 	return peer;
 }
 
+int chan_ctx_err(struct evwork_ctx *ctx)
+{
+	if (!ctx_is_background(ctx) && ctx_is_inherited(ctx))
+		return -ESHUTDOWN;
+	return evwork_ctx_err(ctx);
+}
+
 static bool commit_send(struct evwork_case *one, struct wake_list *wakes)
 {
 	struct chan_core *core = one->chan->core;

@@ -129,15 +129,21 @@ int cases_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx)
 	return rc;
 }
 
-/* What blocking calls on one channel check after their arguments. */
-static int check_wait(struct evwork_chan *chan, enum evwork_case_op op, struct evwork_ctx *ctx)
+/* What is against a wait whose arguments were checked with rc (S-GEN-4). */
+static int check_wait(int rc, struct evwork_ctx *ctx)
 {
-	int err;
-
-	if (loop_any_here())
+	if (rc != -EINVAL && rc != -EPERM && loop_any_here())
 		return -EDEADLK;
-	err = evwork_ctx_err(ctx);
-	return err ? chan_shut_or(chan, op, err) : 0;
+	return rc ? rc : chan_ctx_err(ctx);
+}
+
+static int check_one(struct evwork_chan *chan, enum evwork_case_op op, const void *values,
+	int count, struct evwork_ctx *ctx)
+{
+	int rc = count > 0 ? chan_check(chan, op, values) : -EINVAL;
+
+	rc = check_wait(rc, ctx);
+	return rc == -ECANCELED || rc == -ETIMEDOUT ? chan_shut_or(chan, op, rc) : rc;
 }
 
 /* Waits for one send or receive; its status. */
@@ -192,27 +198,23 @@ static int receive_wait(struct evwork_chan *chan, void *values, int count,
 int evwork_chan_send_many_wait(struct evwork_chan *chan, const void *values, int count,
 	struct evwork_ctx *ctx)
 {
-	int rc = count > 0 ? chan_check(chan, EVWORK_SEND, values) : -EINVAL, sent = 0;
+	int rc, sent = 0;
 
-	while (rc == 0 && sent < count) {
-		rc = check_wait(chan, EVWORK_SEND, ctx);
+	do {
+		rc = check_one(chan, EVWORK_SEND, values, count, ctx);
 		if (rc == 0)
 			rc = send_wait(chan, chan_value(chan->core, values, (size_t)sent),
 				count - sent, ctx);
-		if (rc > 0) {
+		if (rc > 0)
 			sent += rc;
-			rc = 0;
-		}
-	}
+	} while (rc > 0 && sent < count);
 	return sent ? sent : rc;
 }
 
 int evwork_chan_send_wait(struct evwork_chan *chan, const void *value, struct evwork_ctx *ctx)
 {
-	int rc = chan_check(chan, EVWORK_SEND, value);
+	int rc = check_one(chan, EVWORK_SEND, value, 1, ctx);
 
-	if (rc == 0)
-		rc = check_wait(chan, EVWORK_SEND, ctx);
 	if (rc == 0)
 		rc = send_wait(chan, value, 1, ctx);
 	return rc == 1 ? 0 : rc;
@@ -226,21 +228,14 @@ int evwork_chan_recv_wait(struct evwork_chan *chan, void *value, struct evwork_c
 int evwork_chan_recv_many_wait(struct evwork_chan *chan, void *values, int count,
 	struct evwork_ctx *ctx)
 {
-	int rc = count > 0 ? chan_check(chan, EVWORK_RECV, values) : -EINVAL;
+	int rc = check_one(chan, EVWORK_RECV, values, count, ctx);
 
-	if (rc == 0)
-		rc = check_wait(chan, EVWORK_RECV, ctx);
 	return rc ? rc : receive_wait(chan, values, count, ctx);
 }
 
 int evwork_select_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx)
 {
-	int rc = count ? cases_check(cases, count) : -EINVAL;
+	int rc = check_wait(count ? cases_check(cases, count) : -EINVAL, ctx);
 
-	/* All malformed cases come first, then where it was called (S-GEN-4). */
-	if (rc != -EINVAL && rc != -EPERM && loop_any_here())
-		return -EDEADLK;
-	if (rc == 0)
-		rc = evwork_ctx_err(ctx);
 	return rc ? rc : cases_wait(cases, count, ctx);
 }

@@ -308,7 +308,7 @@ static int reserve(struct evwork_chan_waiter *waiter, struct evwork_ctx *ctx,
 			__ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return -EBUSY;
 	rc = atomic_load_explicit(&loop->closing, memory_order_relaxed) ? -ESHUTDOWN :
-		evwork_ctx_err(ctx);
+		chan_ctx_err(ctx);
 	if (rc)
 		__atomic_store_n(&waiter->_wait.loop, NULL, __ATOMIC_RELAXED);
 	return rc;
@@ -365,6 +365,9 @@ int evwork_chan_stop(struct evwork_chan_waiter *waiter)
 		return -ESRCH;
 	if (!loop_is_here(loop))
 		return -EPERM;
+	/* Those who had the locks may not be there. */
+	if (loop->inherited)
+		return -ESHUTDOWN;
 	wait = &waiter->_wait;
 	cases_lock(wait->order);
 	mine = wait_claim(wait);
