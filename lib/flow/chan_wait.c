@@ -186,13 +186,16 @@ static int send_wait(struct evwork_chan *chan, const void *values, int count,
 static int receive_wait(struct evwork_chan *chan, void *values, int count,
 	struct evwork_ctx *ctx)
 {
-	int rc = chan_try_receive(chan, values, count);
+	int rc = chan_try_receive(chan, values, count), more = 0;
 
 	if (rc == -EAGAIN && changes_soon(chan->core, 0))
 		rc = chan_try_receive(chan, values, count);
 	if (rc != -EAGAIN)
 		return rc;
-	return wait_for_one(evwork_recv_case(chan, values), ctx);
+	rc = wait_for_one(evwork_recv_case(chan, values), ctx);
+	if (rc == 1 && count > 1)
+		more = chan_try_receive(chan, chan_value(chan->core, values, 1), count - 1);
+	return more > 0 ? rc + more : rc;
 }
 
 int evwork_chan_send_many_wait(struct evwork_chan *chan, const void *values, int count,
