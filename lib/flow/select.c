@@ -229,14 +229,21 @@ static void on_lost(struct evwork_watch *watch)
 	struct evwork_chan_waiter *waiter = EVWORK_CONTAINER(watch, struct evwork_chan_waiter,
 		_watch);
 	struct evwork_chan_wait *wait = &waiter->_wait;
-	struct evwork_case *served = NULL;
 	void (*drop)(void *value) = NULL;
+	void *value = NULL;
 
-	if (!end_wait(wait, -ECANCELED, &drop))
-		served = &wait->cases[wait->result];
+	if (!end_wait(wait, -ECANCELED, &drop)) {
+		const struct evwork_case *served = &wait->cases[wait->result];
+
+		if (served->op == EVWORK_RECV && served->status == 1)
+			value = served->value;
+		else
+			drop = NULL;
+	}
+	/* First: drop may free what the waiter is in. */
 	let_go(waiter);
-	if (served && served->op == EVWORK_RECV && served->status == 1 && drop)
-		drop(served->value);
+	if (drop)
+		drop(value);
 }
 
 void evwork_chan_waiter_init(struct evwork_chan_waiter *waiter, evwork_chan_fn fn)
