@@ -458,7 +458,7 @@ START_TEST(closing_against_all)
 {
 	static struct siege siege;
 	struct rival rivals[3];
-	int rounds = scaled(10000), round, i, ends = 0;
+	int rounds = scaled(4000), round, i, ends = 0;
 
 	chance_seed(seed, 0);
 	siege.abandons = _i & 1;
