@@ -5,9 +5,23 @@
 
 #include "chan_scene.h"
 
+#include <stdarg.h>
+
 int scaled(int rounds)
 {
 	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
+}
+
+void expect_failed(const char *condition, const char *file, int line, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	ck_abort_msg("%s:%d: %s does not hold: %s", file, line, condition, text);
+	abort();
 }
 
 /* Channels. */

@@ -21,8 +21,10 @@
  * On the test's own thread only. */
 #define expect(condition, ...) do { \
 	if (!(condition)) \
-		ck_abort_msg(#condition " does not hold: " __VA_ARGS__); \
+		expect_failed(#condition, __FILE__, __LINE__, __VA_ARGS__); \
 } while (0)
+void expect_failed(const char *condition, const char *file, int line, const char *format, ...)
+	__attribute__((format(printf, 4, 5), noreturn));
 
 /* A tenth of the rounds where everything is slow. */
 int scaled(int rounds);
