@@ -466,7 +466,8 @@ static void clash_host(void *arg)
 	int i, turns = chance(4), how = chance(3);
 	bool over = false;
 
-	clash->rc = evwork_loop_new(base, NULL, NULL, &loop);
+	/* Held, as it is others who serve its waits. */
+	clash->rc = evwork_loop_new(base, NULL, NULL, &loop) || evwork_loop_hold(loop);
 	for (i = 0; i < 2; i++) {
 		party_init(&parties[i]);
 		if (party_recv(&parties[i], clash->chan, clash->ctx, loop) != 0)
@@ -491,7 +492,7 @@ static void clash_host(void *arg)
 			}
 			event_base_loop(base, EVLOOP_NONBLOCK);
 		}
-		if (evwork_loop_free(loop) != 0)
+		if (evwork_loop_release(loop) != 0 || evwork_loop_free(loop) != 0)
 			clash->rc = -1;
 	}
 	for (i = 0; i < 2; i++) {
