@@ -204,7 +204,9 @@ int cases_check(const struct evwork_case *cases, size_t count);
 struct evwork_case *cases_order(struct evwork_case *cases, size_t count);
 void cases_lock(struct evwork_case *order);
 void cases_unlock(struct evwork_case *order);
-/* [all locked] Does one that is ready, by lot; its index, or -EAGAIN. */
+/* [all locked] Does one that is ready, by lot; its index, or -EAGAIN. The lots of a thread
+ * repeat themselves from the same seed, for tests; 0 lets chance choose it. */
+void cases_seed(uint64_t seed);
 int cases_commit(struct evwork_case *cases, size_t count, struct wake_list *wakes);
 /* [all locked] The wait, which can be claimed from now on, keeps the ends of its cases from
  * being freed; and lets go of them, which takes those that are still in lists out. */

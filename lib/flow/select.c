@@ -82,19 +82,25 @@ void cases_unlock(struct evwork_case *order)
 	}
 }
 
-/* A number below `bound`, all alike; a generator for each thread, xorshift64*. */
+/* The lots of a thread, xorshift64*; 0 before the first. */
+static SYS_THREAD_LOCAL uint64_t lots;
+
+void cases_seed(uint64_t seed)
+{
+	lots = seed;
+}
+
+/* A number below `bound`, all alike. */
 static uint32_t draw(uint32_t bound)
 {
-	static SYS_THREAD_LOCAL uint64_t state;
-
 	if (bound == 1)
 		return 0;
-	while (state == 0)
-		state = sys_random();
-	state ^= state >> 12;
-	state ^= state << 25;
-	state ^= state >> 27;
-	return (uint32_t)(((state * UINT64_C(2685821657736338717)) >> 32) * bound >> 32);
+	while (lots == 0)
+		lots = sys_random();
+	lots ^= lots >> 12;
+	lots ^= lots << 25;
+	lots ^= lots >> 27;
+	return (uint32_t)(((lots * UINT64_C(2685821657736338717)) >> 32) * bound >> 32);
 }
 
 int cases_commit(struct evwork_case *cases, size_t count, struct wake_list *wakes)
