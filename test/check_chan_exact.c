@@ -577,9 +577,9 @@ static void operate(void)
 	struct end *end = any_end();
 	int kind = chance(64);
 
-	if (kind < 4)
+	if (kind < 3)
 		do_turn();
-	else if (kind < 6)
+	else if (kind < 5)
 		do_stop(part);
 	else if (kind < 8)
 		do_cancel(chance(CTXS));
@@ -661,7 +661,7 @@ static void end_all(void)
  * -15, -16, -17, -18, S-GEN-3, -4, -7, -18). */
 START_TEST(as_the_model_says)
 {
-	int steps = scaled(500000), i;
+	int steps = scaled(2000000), i;
 
 	chance_seed(seed, 0);
 	cases_seed(seed | 1);
