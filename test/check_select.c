@@ -419,7 +419,7 @@ START_TEST(nothing_at_one_instant)
 	struct evwork_case cases[2];
 	pthread_t thread;
 	int64_t value;
-	int rounds = scaled(200000), i, rc, chosen[2] = { 0 };
+	int rounds = scaled(1000000), i, rc, chosen[2] = { 0 };
 
 	for (i = 0; i < 2; i++) {
 		shuttle.chans[i] = chan_of(4);
