@@ -127,8 +127,8 @@ int evwork_chan_recv_many_wait(struct evwork_chan *chan, void *values, int count
 	struct evwork_ctx *ctx);
 
 /*
- * One way in which a select may go on. Make it with evwork_send_case() or
- * evwork_recv_case(). The value must stay until the select has ended.
+ * One way in which a select may go on. evwork_send_case() and evwork_recv_case() [any] make
+ * it; what is wrong with it the select says. The value must stay until that has ended.
  */
 enum evwork_case_op { EVWORK_SEND, EVWORK_RECV };
 
@@ -146,21 +146,8 @@ struct evwork_case {
 	int _listed;
 };
 
-static inline struct evwork_case evwork_send_case(struct evwork_chan *chan, const void *value)
-{
-	struct evwork_case send = { chan, EVWORK_SEND, (void *)value, 0, NULL, NULL, NULL,
-		NULL, 0 };
-
-	return send;
-}
-
-static inline struct evwork_case evwork_recv_case(struct evwork_chan *chan, void *value)
-{
-	struct evwork_case recv = { chan, EVWORK_RECV, value, 0, NULL, NULL, NULL,
-		NULL, 0 };
-
-	return recv;
-}
+struct evwork_case evwork_send_case(struct evwork_chan *chan, const void *value);
+struct evwork_case evwork_recv_case(struct evwork_chan *chan, void *value);
 
 /* Private: who waits, and for what. */
 struct evwork_chan_wait {

@@ -16,6 +16,21 @@
 #include "run/ctx.h"
 #include "run/loop.h"
 
+struct evwork_case evwork_send_case(struct evwork_chan *chan, const void *value)
+{
+	/* It is only read. */
+	struct evwork_case send = { .chan = chan, .op = EVWORK_SEND, .value = (void *)value };
+
+	return send;
+}
+
+struct evwork_case evwork_recv_case(struct evwork_chan *chan, void *value)
+{
+	struct evwork_case receive = { .chan = chan, .op = EVWORK_RECV, .value = value };
+
+	return receive;
+}
+
 void chan_enlist(struct evwork_case *one)
 {
 	struct chan_core *core = one->chan->core;
