@@ -56,6 +56,8 @@ var tests = []test{
 	{name: "burst-10000x1us", run: burst, workers: 2, jobs: 10000, inFlight: 10000, costUs: 1, repeat: 11},
 	{name: "burst-10000x10us", run: burst, workers: 2, jobs: 10000, inFlight: 10000, costUs: 10, repeat: 3},
 	{name: "map-1000000x50ns", run: mapItems, workers: 2, jobs: 1000000, costUs: 1, repeat: 5},
+	{name: "chan", run: channel, jobs: 2000000, repeat: 5},
+	{name: "select", run: selects, jobs: 2000000, repeat: 5},
 	{name: "late-flood", run: late, workers: 2, inFlight: 1024},
 	{name: "late-heavy", run: late, workers: 2, inFlight: 10000, costUs: 1},
 	{name: "memory", run: memory, workers: 2, jobs: 1000000, inFlight: 1000002},
@@ -404,6 +406,81 @@ func mapItems(t *test) {
 	one := quantile(sequential, 0.5)
 	t.print("efficiency", one/2/quantile(walls, 0.5))
 	t.print("cpu_of_seq", quantile(cpus, 0.5)/one)
+}
+
+// feed sends the numbers from 1 to count, and closes.
+func feed(values chan<- uint64, count int) {
+	for i := 1; i <= count; i++ {
+		values <- uint64(i)
+	}
+	close(values)
+}
+
+// feeds measures rounds of count values from each of n goroutines, a channel each, which
+// receive takes until they are closed.
+func feeds(t *test, n int, receive func(values []chan uint64) []uint64) {
+	const capacity = 1024
+	count := scale(t.jobs) / n
+	var walls, cpus []int64
+	for round := 0; round < t.repeat; round++ {
+		values := make([]chan uint64, n)
+		cpu, start := cpuNs(), now()
+		for i := range values {
+			values[i] = make(chan uint64, capacity)
+			go feed(values[i], count)
+		}
+		received := receive(values)
+		walls = append(walls, now()-start)
+		cpus = append(cpus, cpuNs()-cpu)
+		for _, last := range received {
+			if last != uint64(count) {
+				fail("%d values of %d", last, count)
+			}
+		}
+	}
+	t.print("item_ns", quantile(walls, 0.5)/float64(count*n))
+	t.print("cpu_ns", quantile(cpus, 0.5)/float64(count*n))
+}
+
+func check(value uint64, last *uint64) {
+	*last++
+	if value != *last {
+		fail("value %d came in the place of %d", value, *last)
+	}
+}
+
+func channel(t *test) {
+	feeds(t, 1, func(values []chan uint64) []uint64 {
+		var last uint64
+		for value := range values[0] {
+			check(value, &last)
+		}
+		return []uint64{last}
+	})
+}
+
+func selects(t *test) {
+	feeds(t, 2, func(values []chan uint64) []uint64 {
+		var a, b uint64
+		left, right := values[0], values[1]
+		for left != nil || right != nil {
+			select {
+			case value, open := <-left:
+				if !open {
+					left = nil
+					continue
+				}
+				check(value, &a)
+			case value, open := <-right:
+				if !open {
+					right = nil
+					continue
+				}
+				check(value, &b)
+			}
+		}
+		return []uint64{a, b}
+	})
 }
 
 func late(t *test) {
