@@ -208,13 +208,18 @@ void cases_unlock(struct evwork_case *order);
  * repeat themselves from the same seed, for tests; 0 lets chance choose it. */
 void cases_seed(uint64_t seed);
 int cases_commit(struct evwork_case *cases, size_t count, struct wake_list *wakes);
+/* [nothing locked] Tries few cases one after the other, in an order of chance: the first that
+ * could be done is by lot, too, and only its channel was locked. That none could says
+ * nothing of one instant. */
+int cases_try_each(struct evwork_case *cases, size_t count);
 /* [all locked] The wait, which can be claimed from now on, keeps the ends of its cases from
  * being freed; and lets go of them, which takes those that are still in lists out. */
 void cases_hold(struct evwork_chan_wait *wait);
 void cases_release(struct evwork_chan_wait *wait);
 /* [all locked] Has the wait, which holds its cases, wait for all of them. */
 void cases_enlist(struct evwork_chan_wait *wait);
-/* A thread waits for one of the cases: the index, or an error. All was checked. */
-int cases_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx);
+/* A thread waits for one of the cases: the index, or an error. All was checked. It looks on
+ * for a moment before it sleeps, unless it has done so already. */
+int cases_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx, bool looked);
 
 #endif

@@ -20,6 +20,7 @@
 /* About as long as waking a thread takes the one that does: who is served within this
  * moment spares the other that. */
 #define LOOKS 400
+#define PAUSES 8
 
 enum { AWAKE, ASLEEP, WOKEN };
 
@@ -28,6 +29,7 @@ struct thread_wait {
 	struct ctx_hook hook;
 	atomic_int word;
 	struct sys_parker parker;
+	bool looked;
 };
 
 void chan_wake_thread(struct evwork_chan_wait *wait)
@@ -52,7 +54,7 @@ static void on_death(struct ctx_hook *hook, int err)
 /* Whether it is served while it looks on. On one CPU nobody could. */
 static bool served_soon(struct thread_wait *self)
 {
-	int i, looks = sys_may_spin() ? LOOKS : 0;
+	int i, looks = !self->looked && sys_may_spin() ? LOOKS : 0;
 
 	for (i = 0; i < looks; i++) {
 		/* Acquire: pairs with chan_wake_thread. */
@@ -101,11 +103,12 @@ static void wait_enlisted(struct thread_wait *self)
 	cases_unlock(self->wait.order);
 }
 
-int cases_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx)
+int cases_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx, bool looked)
 {
 	struct thread_wait self = {
 		.wait = { .cases = cases, .count = count, .ctx = ctx },
 		.hook = { .died = on_death },
+		.looked = looked,
 	};
 	struct wake_list wakes = { NULL };
 	int rc = sys_parker_init(&self.parker);
@@ -146,26 +149,28 @@ static int check_one(struct evwork_chan *chan, enum evwork_case_op op, const voi
 	return rc == -ECANCELED || rc == -ETIMEDOUT ? chan_shut_or(chan, op, rc) : rc;
 }
 
-/* Waits for one send or receive; its status. */
+/* Waits for one send or receive, after changes_soon; its status. */
 static int wait_for_one(struct evwork_case one, struct evwork_ctx *ctx)
 {
-	int rc = cases_wait(&one, 1, ctx);
+	int rc = cases_wait(&one, 1, ctx, one.chan->core->capacity > 0);
 
 	return rc < 0 ? rc : one.status;
 }
 
 /* Whether the other side does something about a full, or an empty channel while this
- * one looks on, before it makes itself one who waits. */
+ * one looks on, before it makes itself one who waits. Each look takes a cache line from
+ * the other side, which meanwhile could have moved some values: so there are pauses. */
 static bool changes_soon(const struct chan_core *core, uint64_t unchanged)
 {
-	int i, looks = core->capacity && sys_may_spin() ? LOOKS : 0;
+	int i, k, looks = core->capacity && sys_may_spin() ? LOOKS / PAUSES : 0;
 
 	for (i = 0; i < looks; i++) {
+		for (k = 0; k < PAUSES; k++)
+			sys_relax();
 		/* Relaxed: what is found is looked at under the lock. */
 		if (atomic_load_explicit(&core->tail, memory_order_relaxed) -
 		    atomic_load_explicit(&core->head, memory_order_relaxed) != unchanged)
 			return true;
-		sys_relax();
 	}
 	return false;
 }
@@ -240,5 +245,7 @@ int evwork_select_wait(struct evwork_case *cases, size_t count, struct evwork_ct
 {
 	int rc = check_wait(count ? cases_check(cases, count) : -EINVAL, ctx);
 
-	return rc ? rc : cases_wait(cases, count, ctx);
+	if (rc == 0)
+		rc = cases_try_each(cases, count);
+	return rc == -EAGAIN ? cases_wait(cases, count, ctx, false) : rc;
 }

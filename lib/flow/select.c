@@ -90,6 +90,9 @@ void cases_seed(uint64_t seed)
 	lots = seed;
 }
 
+/* As many are tried one after the other before all are locked. */
+#define FEW_CASES 16
+
 /* A number below `bound`, all alike. */
 static uint32_t draw(uint32_t bound)
 {
@@ -117,6 +120,35 @@ int cases_commit(struct evwork_case *cases, size_t count, struct wake_list *wake
 		/* Whom it was ready for may be claimed elsewhere in between. */
 	} while (ready && !chan_case_commit(&cases[chosen], wakes));
 	return ready ? (int)chosen : -EAGAIN;
+}
+
+/* One case by itself: whether it was done. */
+static bool try_case(struct evwork_case *one)
+{
+	int rc = one->op == EVWORK_SEND ? chan_try_send(one->chan, one->value, 1) :
+		chan_try_receive(one->chan, one->value, 1);
+
+	if (rc == -EAGAIN)
+		return false;
+	one->status = one->op == EVWORK_SEND && rc == 1 ? 0 : rc;
+	return true;
+}
+
+int cases_try_each(struct evwork_case *cases, size_t count)
+{
+	unsigned char left[FEW_CASES];
+	uint32_t n = count <= FEW_CASES ? (uint32_t)count : 0, i, at;
+
+	for (i = 0; i < n; i++)
+		left[i] = (unsigned char)i;
+	while (n > 0) {
+		i = draw(n);
+		at = left[i];
+		left[i] = left[--n];
+		if (cases[at].chan && try_case(&cases[at]))
+			return (int)at;
+	}
+	return -EAGAIN;
 }
 
 void cases_hold(struct evwork_chan_wait *wait)
@@ -178,6 +210,9 @@ int evwork_select_try(struct evwork_case *cases, size_t count)
 	int rc = count ? cases_check(cases, count) : -EAGAIN;
 
 	if (rc)
+		return rc;
+	rc = cases_try_each(cases, count);
+	if (rc != -EAGAIN)
 		return rc;
 	order = cases_order(cases, count);
 	cases_lock(order);
