@@ -83,7 +83,8 @@ static void feed_end(struct feed *feed)
 static void run(const struct bench_case *test, int feeds, int batch,
 	void (*receive)(struct feed *feeds))
 {
-	uint64_t count = (uint64_t)bench_scale(test->jobs) / (uint64_t)feeds, total = count * (uint64_t)feeds;
+	uint64_t count = (uint64_t)bench_scale(test->jobs) / (uint64_t)feeds;
+	uint64_t total = count * (uint64_t)feeds;
 	uint64_t *walls = bench_alloc((size_t)test->repeat * sizeof(*walls));
 	uint64_t *cpus = bench_alloc((size_t)test->repeat * sizeof(*cpus));
 	struct feed both[2];

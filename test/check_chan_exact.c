@@ -513,7 +513,8 @@ static void do_clone(struct end *from)
 static void do_free(struct end *end)
 {
 	struct channel *channel = &channels[end->chan];
-	int sends = (end->open & EVWORK_CHAN_SEND) != 0, receives = (end->open & EVWORK_CHAN_RECV) != 0;
+	int sends = (end->open & EVWORK_CHAN_SEND) != 0;
+	int receives = (end->open & EVWORK_CHAN_RECV) != 0;
 	bool others = channel->senders > sends || channel->receivers > receives;
 	int real = evwork_chan_free(end->real);
 

@@ -491,7 +491,8 @@ static void loop_act(void *arg)
 		uint64_t bits = draw(actor);
 
 		i = (int)part(&bits, PARTIES);
-		if (!guests[i].pending && actor->next[0] + actor->next[1] + actor->next[2] < NUMBERS / 2)
+		if (!guests[i].pending &&
+		    actor->next[0] + actor->next[1] + actor->next[2] < NUMBERS / 2)
 			guest_start(&guests[i], loop, ctx);
 		if (part(&bits, 8) == 0)
 			guest_stop(&guests[part(&bits, PARTIES)]);

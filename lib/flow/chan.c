@@ -2,7 +2,8 @@
 
 /*
  * Channels and their ends: making, closing, freeing. How values move is in chan_ring.c
- * and chan_case.c, how threads wait in chan_wait.c, selects and callbacks in select.c.
+ * and chan_case.c, how threads wait in chan_wait.c, how loops do in chan_call.c, and
+ * selects are in select.c.
  */
 
 #include "flow/chan.h"

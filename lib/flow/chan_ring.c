@@ -14,7 +14,8 @@ static inline char *slot(const struct chan_core *core, uint64_t number)
 
 /* Copies count values between memory and the ring, which may go round its end. Returns
  * the slot after the last. */
-static inline uint64_t put_values(struct chan_core *core, uint64_t at, const char *from, size_t count)
+static inline uint64_t put_values(struct chan_core *core, uint64_t at, const char *from,
+	size_t count)
 {
 	size_t size = core->elem_size, first = core->capacity - at;
 
