@@ -99,7 +99,8 @@ int evwork_chan_free(struct evwork_chan *chan);
  * -EINVAL: chan is NULL, or value is and values have a size (S-CHAN-19).
  * -EPERM: the end may not do that.
  * -ESHUTDOWN: the end was closed, or abandoned. For receives: so were all that receive.
- * -EPIPE, sends: the stream has ended, or was abandoned; the value is still yours.
+ * -EPIPE, sends: the stream has ended, or was abandoned; the value is still yours. Of
+ * receives, only a subscription gives it: it was disconnected, see evwork/broadcast.h.
  * -EAGAIN: full, or empty; or others wait, who come first.
  *
  * The forms with `many` move up to `count` values at once, which costs little more than
@@ -180,6 +181,7 @@ struct evwork_chan_waiter {
 	struct evwork_watch _watch;
 	struct evwork_chan_wait _wait;
 	struct evwork_case _case;
+	void (*_lost)(struct evwork_chan_waiter *waiter, int result);
 };
 
 /* evwork_chan_waiter_init prepares a waiter; needed once, before its first use. */

@@ -117,35 +117,49 @@ static void end_waits(struct evwork_case *at, const struct evwork_chan *end, int
 	}
 }
 
-int evwork_chan_close(struct evwork_chan *chan)
+/* end_status: what receives give after the last value if this is the last end. */
+static int close_end(struct evwork_chan *chan, int end_status)
 {
 	struct wake_list wakes = { NULL };
-	struct chan_core *core;
+	struct chan_core *core = chan->core;
 	bool open;
+	int status;
 
+	chan_lock(core);
+	open = chan->open & EVWORK_CHAN_SEND;
+	if (open) {
+		chan->open &= ~EVWORK_CHAN_SEND;
+		core->open_senders--;
+		status = core->open_senders ? -ESHUTDOWN : -EPIPE;
+		end_waits(core->senders.head, chan, status, &wakes);
+		end_waits(core->watchers.head, chan, status, &wakes);
+		if (core->open_senders == 0)
+			core->end_status = end_status;
+		/* Who can still be served waits because the channel is empty. If it is not,
+		 * those who wait have lost their contexts, and will be told that. */
+		if (core->open_senders == 0 && chan_length(core) == 0)
+			end_waits(core->receivers.head, NULL, end_status, &wakes);
+		chan_review(core);
+	}
+	chan_unlock(core);
+	chan_wake_all(&wakes);
+	return open ? 0 : -EALREADY;
+}
+
+int evwork_chan_close(struct evwork_chan *chan)
+{
 	if (!chan)
 		return -EINVAL;
 	if (!(chan->may & EVWORK_CHAN_SEND))
 		return -EPERM;
 	if (chan_is_inherited(chan))
 		return -ESHUTDOWN;
-	core = chan->core;
-	chan_lock(core);
-	open = chan->open & EVWORK_CHAN_SEND;
-	if (open) {
-		chan->open &= ~EVWORK_CHAN_SEND;
-		core->open_senders--;
-		end_waits(core->senders.head, chan, core->open_senders ? -ESHUTDOWN : -EPIPE,
-			&wakes);
-		/* Who can still be served waits because the channel is empty. If it is not,
-		 * those who wait have lost their contexts, and will be told that. */
-		if (core->open_senders == 0 && chan_length(core) == 0)
-			end_waits(core->receivers.head, NULL, 0, &wakes);
-		chan_review(core);
-	}
-	chan_unlock(core);
-	chan_wake_all(&wakes);
-	return open ? 0 : -EALREADY;
+	return close_end(chan, 0);
+}
+
+void chan_break(struct evwork_chan *chan)
+{
+	close_end(chan, -EPIPE);
 }
 
 /* [under both locks] Empties the ring; what was in it is the caller's to drop, once the
@@ -204,6 +218,7 @@ int evwork_chan_abandon(struct evwork_chan *chan)
 		end_waits(core->receivers.head, chan, -ESHUTDOWN, &wakes);
 		if (core->open_receivers == 0) {
 			end_waits(core->senders.head, NULL, -EPIPE, &wakes);
+			end_waits(core->watchers.head, NULL, -EPIPE, &wakes);
 			length = give_up_values(core, &first);
 			/* Until it is through: drop may free this end. */
 			core->ends++;
@@ -218,6 +233,31 @@ int evwork_chan_abandon(struct evwork_chan *chan)
 		core_leave(core);
 	}
 	return open ? 0 : -EALREADY;
+}
+
+bool chan_is_full(const struct evwork_chan *chan)
+{
+	struct chan_core *core = chan->core;
+	bool full;
+
+	chan_lock(core);
+	full = core->open_receivers && chan_length(core) == core->capacity;
+	chan_unlock(core);
+	return full;
+}
+
+void chan_hold(struct evwork_chan *chan)
+{
+	chan_lock(chan->core);
+	chan->waiting++;
+	chan_unlock(chan->core);
+}
+
+void chan_release(struct evwork_chan *chan)
+{
+	chan_lock(chan->core);
+	chan->waiting--;
+	chan_unlock(chan->core);
 }
 
 /* [under both locks] Whether any end but this one is open. */

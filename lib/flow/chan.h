@@ -54,7 +54,9 @@ struct chan_core {
 	bool special;                   /* the short ways are closed: see chan_review */
 	unsigned ends;                  /* not freed yet; and calls that drop */
 	unsigned open_senders, open_receivers;
+	int end_status;                 /* of receives after the last value: 0, -EPIPE */
 	LIST_OF(struct evwork_case) senders, receivers;     /* that wait, oldest first */
+	LIST_OF(struct evwork_case) watchers;               /* see CASE_GONE */
 	size_t waiting_senders, waiting_receivers;
 };
 
@@ -63,7 +65,7 @@ struct evwork_chan {
 	unsigned may;                   /* fixed: EVWORK_CHAN_SEND, _RECV */
 	/* As the core's. */
 	unsigned open;
-	size_t waiting;                 /* cases of waits that have not let go of it */
+	size_t waiting;                 /* who keeps it from being freed: cases of waits, holds */
 };
 
 static inline void chan_lock(struct chan_core *core)
@@ -88,7 +90,8 @@ static inline bool chan_is_inherited(const struct evwork_chan *chan)
 static inline void chan_review(struct chan_core *core)
 {
 	core->special = core->capacity == 0 || core->open_senders == 0 ||
-		core->open_receivers == 0 || core->waiting_senders || core->waiting_receivers;
+		core->open_receivers == 0 || core->waiting_senders || core->waiting_receivers ||
+		core->watchers.head;
 }
 
 /* [under both locks] */
@@ -122,6 +125,44 @@ size_t chan_take(struct chan_core *core, void *values, size_t count);
  * many, or what the first gave. */
 int chan_try_send(struct evwork_chan *chan, const void *values, int count);
 int chan_try_receive(struct evwork_chan *chan, void *values, int count);
+
+/*
+ * Cases of the library's own, for who has an end to send with but nothing to send. They
+ * transfer nothing, and stand in no sender's way. Their status is 0, or the error that
+ * a send would give.
+ *	GONE    nobody can receive any more
+ *	ROOM    a value could be sent, or there is an error; of a channel that has a capacity
+ *	NOW     at once
+ */
+#define CASE_GONE ((enum evwork_case_op)2)
+#define CASE_ROOM ((enum evwork_case_op)3)
+#define CASE_NOW ((enum evwork_case_op)4)
+
+/* Keep an end from being freed, beyond a wait; and no longer. */
+void chan_hold(struct evwork_chan *chan);
+void chan_release(struct evwork_chan *chan);
+
+/* Closes the end as evwork_chan_close does; if it is the last, receives give -EPIPE
+ * instead of 0. */
+void chan_break(struct evwork_chan *chan);
+
+/*
+ * For an end that is the only one that sends. Sends, and if the channel is full takes the
+ * oldest value out to make room, which is copied to `oldest` unless that is NULL: 1 if
+ * that was so, 0, or an error. The capacity is not 0.
+ */
+int chan_send_over(struct evwork_chan *chan, const void *value, void *oldest);
+
+/* Whether a send would have to wait, or fail, for want of room. */
+bool chan_is_full(const struct evwork_chan *chan);
+
+/* How many values a receive would find, by a look without a lock. */
+static inline size_t chan_glance(const struct evwork_chan *chan)
+{
+	/* Relaxed: who acts on it takes a lock and looks again. */
+	return (size_t)(atomic_load_explicit(&chan->core->tail, memory_order_relaxed) -
+		atomic_load_explicit(&chan->core->head, memory_order_relaxed));
+}
 
 /*
  * Waits. The state is PARKED from before its cases are in the lists until somebody
@@ -218,6 +259,11 @@ void cases_hold(struct evwork_chan_wait *wait);
 void cases_release(struct evwork_chan_wait *wait);
 /* [all locked] Has the wait, which holds its cases, wait for all of them. */
 void cases_enlist(struct evwork_chan_wait *wait);
+/* evwork_select, for cases in order. What was received for a waiter whose loop is freed by
+ * force is dropped, unless it has `_lost`, which is told the result instead, on that
+ * loop's thread. */
+int cases_begin(struct evwork_chan_waiter *waiter, struct evwork_case *cases, size_t count,
+	struct evwork_ctx *ctx, struct evwork_loop *loop);
 /* A thread waits for one of the cases: the index, or an error. All was checked. It looks on
  * for a moment before it sleeps, unless it has done so already. */
 int cases_wait(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx, bool looked);

@@ -39,6 +39,14 @@ static bool end_wait(struct evwork_chan_wait *wait, int err, void (**ret_drop)(v
 	return mine;
 }
 
+/* What the owner is told. */
+static int result_of(const struct evwork_chan_waiter *waiter)
+{
+	int result = waiter->_wait.result;
+
+	return result >= 0 && waiter->_wait.cases == &waiter->_case ? waiter->_case.status : result;
+}
+
 static void on_watch(struct evwork_watch *watch, int status)
 {
 	struct evwork_chan_waiter *waiter = EVWORK_CONTAINER(watch, struct evwork_chan_waiter,
@@ -47,21 +55,21 @@ static void on_watch(struct evwork_watch *watch, int status)
 	int result;
 
 	end_wait(&waiter->_wait, status, &unused);
-	result = waiter->_wait.result;
-	if (result >= 0 && waiter->_wait.cases == &waiter->_case)
-		result = waiter->_case.status;
+	result = result_of(waiter);
 	let_go(waiter);
 	waiter->fn(waiter, result);
 }
 
-/* The loop was freed by force: nobody will hear of it. */
+/* The loop was freed by force: nobody will hear of it, but parts of the library. */
 static void on_lost(struct evwork_watch *watch)
 {
 	struct evwork_chan_waiter *waiter = EVWORK_CONTAINER(watch, struct evwork_chan_waiter,
 		_watch);
 	struct evwork_chan_wait *wait = &waiter->_wait;
 	void (*drop)(void *value) = NULL;
+	void (*lost)(struct evwork_chan_waiter *waiter, int result);
 	void *value = NULL;
+	int result;
 
 	if (!end_wait(wait, -ECANCELED, &drop)) {
 		const struct evwork_case *served = &wait->cases[wait->result];
@@ -71,9 +79,13 @@ static void on_lost(struct evwork_watch *watch)
 		else
 			drop = NULL;
 	}
+	result = result_of(waiter);
+	lost = waiter->_lost;
 	/* First: drop may free what the waiter is in. */
 	let_go(waiter);
-	if (drop)
+	if (lost)
+		lost(waiter, result);
+	else if (drop)
 		drop(value);
 }
 
@@ -152,14 +164,20 @@ static int reserve(struct evwork_chan_waiter *waiter, struct evwork_ctx *ctx,
 	return rc;
 }
 
+int cases_begin(struct evwork_chan_waiter *waiter, struct evwork_case *cases, size_t count,
+	struct evwork_ctx *ctx, struct evwork_loop *loop)
+{
+	int rc = reserve(waiter, ctx, loop);
+
+	return rc ? rc : begin(waiter, cases, count, ctx);
+}
+
 int evwork_select(struct evwork_case *cases, size_t count, struct evwork_ctx *ctx,
 	struct evwork_loop *loop, struct evwork_chan_waiter *waiter)
 {
 	int rc = loop && waiter && waiter->fn && count ? cases_check(cases, count) : -EINVAL;
 
-	if (rc == 0)
-		rc = reserve(waiter, ctx, loop);
-	return rc ? rc : begin(waiter, cases, count, ctx);
+	return rc ? rc : cases_begin(waiter, cases, count, ctx, loop);
 }
 
 /* A single operation: the case is the waiter's own. */

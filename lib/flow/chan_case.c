@@ -9,6 +9,9 @@
  * Whoever makes room or brings a value serves the first of them in the same breath. So
  * nobody has to look for others who came before: who finds room, or a value, may take it.
  * Only with a capacity of 0 both lists may hold something, cases of the same selects.
+ *
+ * Those who watch are in a list of their own: they take neither value nor room, so all
+ * are told of what they wait for.
  */
 
 #include "flow/chan.h"
@@ -39,9 +42,11 @@ void chan_enlist(struct evwork_case *one)
 	if (one->op == EVWORK_SEND) {
 		LIST_APPEND(&core->senders, one, _next, _prev);
 		core->waiting_senders++;
-	} else {
+	} else if (one->op == EVWORK_RECV) {
 		LIST_APPEND(&core->receivers, one, _next, _prev);
 		core->waiting_receivers++;
+	} else {
+		LIST_APPEND(&core->watchers, one, _next, _prev);
 	}
 	chan_review(core);
 }
@@ -54,9 +59,11 @@ void chan_delist(struct evwork_case *one)
 	if (one->op == EVWORK_SEND) {
 		LIST_REMOVE(&core->senders, one, _next, _prev);
 		core->waiting_senders--;
-	} else {
+	} else if (one->op == EVWORK_RECV) {
 		LIST_REMOVE(&core->receivers, one, _next, _prev);
 		core->waiting_receivers--;
+	} else {
+		LIST_REMOVE(&core->watchers, one, _next, _prev);
 	}
 	chan_review(core);
 }
@@ -118,16 +125,20 @@ int chan_ctx_err(struct evwork_ctx *ctx)
 	return evwork_ctx_err(ctx);
 }
 
+/* What keeps an end from sending, whether there is room or not: an error, or 0. */
+static int send_status(const struct evwork_chan *chan)
+{
+	if (chan->core->open_senders == 0 || chan->core->open_receivers == 0)
+		return -EPIPE;
+	return chan_end_is_shut(chan, EVWORK_SEND) ? -ESHUTDOWN : 0;
+}
+
 static bool commit_send(struct evwork_case *one, struct wake_list *wakes)
 {
 	struct chan_core *core = one->chan->core;
 	struct evwork_case *peer;
 
-	one->status = 0;
-	if (core->open_senders == 0 || core->open_receivers == 0)
-		one->status = -EPIPE;
-	else if (chan_end_is_shut(one->chan, EVWORK_SEND))
-		one->status = -ESHUTDOWN;
+	one->status = send_status(one->chan);
 	if (one->status)
 		return true;
 	peer = claim_first(core->receivers.head);
@@ -136,6 +147,18 @@ static bool commit_send(struct evwork_case *one, struct wake_list *wakes)
 	chan_copy(peer->value, one->value, core->elem_size);
 	chan_finish(peer, 1, wakes);
 	return true;
+}
+
+/* Tells all who wait for room. */
+static void tell_of_room(struct chan_core *core, struct wake_list *wakes)
+{
+	struct evwork_case *at, *next;
+
+	for (at = core->watchers.head; at; at = next) {
+		next = at->_next;
+		if (at->op == CASE_ROOM && wait_claim(at->_wait))
+			chan_finish(at, 0, wakes);
+	}
 }
 
 static bool commit_receive(struct evwork_case *one, struct wake_list *wakes)
@@ -154,6 +177,8 @@ static bool commit_receive(struct evwork_case *one, struct wake_list *wakes)
 		if (peer) {
 			chan_put(core, peer->value, 1);
 			chan_finish(peer, 0, wakes);
+		} else {
+			tell_of_room(core, wakes);
 		}
 		return true;
 	}
@@ -163,13 +188,27 @@ static bool commit_receive(struct evwork_case *one, struct wake_list *wakes)
 		chan_finish(peer, 0, wakes);
 		return true;
 	}
-	one->status = 0;
+	one->status = core->end_status;
 	return core->open_senders == 0;
+}
+
+/* Of one that only watches. */
+static bool watched_is_there(const struct evwork_case *one)
+{
+	const struct chan_core *core = one->chan->core;
+
+	return one->op == CASE_NOW || send_status(one->chan) ||
+		(one->op == CASE_ROOM && chan_length(core) < core->capacity);
 }
 
 bool chan_case_commit(struct evwork_case *one, struct wake_list *wakes)
 {
-	return one->op == EVWORK_SEND ? commit_send(one, wakes) : commit_receive(one, wakes);
+	if (one->op == EVWORK_SEND)
+		return commit_send(one, wakes);
+	if (one->op == EVWORK_RECV)
+		return commit_receive(one, wakes);
+	one->status = one->op == CASE_NOW ? 0 : send_status(one->chan);
+	return watched_is_there(one);
 }
 
 bool chan_case_is_ready(const struct evwork_case *one)
@@ -177,9 +216,10 @@ bool chan_case_is_ready(const struct evwork_case *one)
 	const struct chan_core *core = one->chan->core;
 
 	if (one->op == EVWORK_SEND)
-		return core->open_senders == 0 || core->open_receivers == 0 ||
-			!(one->chan->open & EVWORK_CHAN_SEND) ||
-			chan_length(core) < core->capacity || first_live(core->receivers.head);
+		return send_status(one->chan) || chan_length(core) < core->capacity ||
+			first_live(core->receivers.head);
+	if (one->op != EVWORK_RECV)
+		return watched_is_there(one);
 	return core->open_senders == 0 || !(one->chan->open & EVWORK_CHAN_RECV) ||
 		chan_length(core) > 0 || first_live(core->senders.head);
 }

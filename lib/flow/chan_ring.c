@@ -97,6 +97,19 @@ static inline size_t take(struct chan_core *core, void *values, size_t count)
 	return count;
 }
 
+/* [under both locks] The oldest value, which is there, is no more. */
+static void skip(struct chan_core *core)
+{
+	uint64_t head = atomic_load_explicit(&core->head, memory_order_relaxed) + 1;
+
+	core->head_slot = core->head_slot + 1 < core->capacity ? core->head_slot + 1 : 0;
+	/* It may have been put after the receivers' side looked last. */
+	if (core->tail_seen < head)
+		core->tail_seen = head;
+	/* Release: as in take, although nothing was read. */
+	atomic_store_explicit(&core->head, head, memory_order_release);
+}
+
 size_t chan_put(struct chan_core *core, const void *values, size_t count)
 {
 	return put(core, values, count);
@@ -159,6 +172,27 @@ static int move_long(struct evwork_case *one, int count)
 	chan_unlock(core);
 	chan_wake_all(&wakes);
 	return moved ? moved : status;
+}
+
+int chan_send_over(struct evwork_chan *chan, const void *value, void *oldest)
+{
+	struct evwork_case one = evwork_send_case(chan, value);
+	struct wake_list wakes = { NULL };
+	struct chan_core *core = chan->core;
+	int displaced = 0;
+
+	chan_lock(core);
+	if (core->open_receivers && chan_length(core) == core->capacity) {
+		if (oldest)
+			take(core, oldest, 1);
+		else
+			skip(core);
+		displaced = 1;
+	}
+	chan_case_commit(&one, &wakes);
+	chan_unlock(core);
+	chan_wake_all(&wakes);
+	return one.status ? one.status : displaced;
 }
 
 int chan_try_send(struct evwork_chan *chan, const void *values, int count)
