@@ -53,6 +53,7 @@ struct evwork_loop {
 	bool timers_due;              /* a turn must look at the timers */
 	bool close_asked;             /* closing was seen at the start of the turn */
 	bool close_begun;
+	struct budget *budget;        /* of the turn that runs */
 	uint64_t turn_order;          /* timers from here on were set in this turn */
 	int64_t spin_until;
 	struct stage stage;

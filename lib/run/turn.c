@@ -231,6 +231,7 @@ static void turn(struct evwork_loop *loop)
 	bool called, any = false;
 
 	loop->running = true;
+	loop->budget = &budget;
 	budget_start(loop, &budget);
 	/* One turn for each time that libevent calls; but a loop that spins would lose
 	 * more by going through libevent than work takes, and stays for several, which

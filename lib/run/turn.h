@@ -56,6 +56,25 @@ static inline bool budget_take(struct evwork_loop *loop, struct budget *budget)
 	return true;
 }
 
+/*
+ * [loop, in a callback] Whether the turn may have another callback of the user, which then
+ * counts; and that it was not needed. For parts of the library whose one callback leads
+ * to many.
+ */
+static inline bool turn_take(struct evwork_loop *loop)
+{
+	if (loop->over || !budget_take(loop, loop->budget))
+		return false;
+	count_up(&loop->delivered, 1);
+	return true;
+}
+
+static inline void turn_give_back(struct evwork_loop *loop)
+{
+	loop->budget->callbacks++;
+	count_up(&loop->delivered, (uint64_t)-1);
+}
+
 /* Calls the watches and timers whose time has come; adds to *called. */
 void waiters_call(struct evwork_loop *loop, struct budget *budget, uint64_t *called);
 
