@@ -20,6 +20,7 @@
 #include <evwork/loop.h>
 #include <evwork/map.h>
 #include <evwork/memory.h>
+#include <evwork/merge.h>
 #include <evwork/pool.h>
 #include <evwork/shutdown.h>
 #include <evwork/status.h>
