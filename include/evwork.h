@@ -7,6 +7,7 @@
  * This header includes all others; each of them may be included alone.
  */
 
+#include <evwork/broadcast.h>
 #include <evwork/chan.h>
 #include <evwork/clock.h>
 #include <evwork/crash.h>
