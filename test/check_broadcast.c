@@ -901,6 +901,91 @@ START_TEST(many_threads)
 }
 END_TEST
 
+/* Sends that call back on the loop of another thread, one after the other. */
+struct poster {
+	pthread_t thread;
+	struct evwork_broadcast_waiter waiter;
+	struct station *station;
+	struct evwork_ctx *ctx;
+	int count, item, rc, failed;
+	atomic_int answered;
+};
+
+static void on_answer(struct evwork_broadcast_waiter *waiter, int status)
+{
+	struct poster *poster = EVWORK_CONTAINER(waiter, struct poster, waiter);
+
+	poster->failed += status != 0;
+	atomic_fetch_add(&poster->answered, 1);
+}
+
+static void *post_all(void *arg)
+{
+	struct poster *poster = arg;
+	int i;
+
+	for (i = 0; i < poster->count; i++) {
+		if (i % 2 && evwork_ctx_new(NULL, &poster->ctx) != 0)
+			break;
+		poster->rc = evwork_broadcast_send(poster->station->broadcast, &poster->item,
+			poster->ctx, poster->station->world.loop, &poster->waiter);
+		if (poster->rc)
+			break;
+		/* It may come too late, or just then. */
+		if (i % 4 == 3)
+			sys_yield();
+		if (i % 2)
+			evwork_ctx_cancel(poster->ctx, 0);
+		evwork_ctx_unref(poster->ctx);
+		poster->ctx = NULL;
+		while (atomic_load(&poster->answered) == i)
+			sys_yield();
+		poster->item++;
+	}
+	return NULL;
+}
+
+/* Each is answered once, whether its context died before it was sent, after, or while it
+ * waited; what was sent comes, and nothing else (S-GEN-2, S-FAN-10). */
+START_TEST(answers_to_other_threads)
+{
+	struct poster posters[2];
+	struct station station;
+	int i, got = 0, failed = 0, count = scaled(4000), item, last[2] = { -1, -1 };
+
+	station_open(&station);
+	subscribe(&station, 0, EVWORK_BLOCK, 1);
+	for (i = 0; i < 2; i++) {
+		memset(&posters[i], 0, sizeof(posters[i]));
+		evwork_broadcast_waiter_init(&posters[i].waiter, on_answer);
+		posters[i].station = &station;
+		posters[i].count = count;
+		posters[i].item = i * 100000;
+		ck_assert_int_eq(pthread_create(&posters[i].thread, NULL, post_all, &posters[i]), 0);
+	}
+	for (i = 0; i < 2;) {
+		one_pass(station.world.base);
+		while ((item = get(&station, 0)) >= 0) {
+			expect(item > last[item >= 100000], "%d", item);
+			last[item >= 100000] = item;
+			got++;
+		}
+		if (pthread_tryjoin_np(posters[i].thread, NULL) == 0)
+			i++;
+	}
+	while (get(&station, 0) >= 0)
+		got++;
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(posters[i].rc, 0);
+		ck_assert_int_eq(atomic_load(&posters[i].answered), count);
+		failed += posters[i].failed;
+	}
+	ck_assert_int_eq(got + failed, 2 * count);
+	support_note("%d of %d cancelled in time", failed, count);
+	station_close(&station);
+}
+END_TEST
+
 static void add_sends(Suite *suite)
 {
 	TCase *tcase = support_case(suite, "sends");
@@ -914,6 +999,7 @@ static void add_sends(Suite *suite)
 	tcase_add_test(tcase, waited_for);
 	tcase_add_test(tcase, when_the_system_fails);
 	tcase_add_test(tcase, many_threads);
+	tcase_add_test(tcase, answers_to_other_threads);
 }
 
 static Suite *broadcast_suite(void)
