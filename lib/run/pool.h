@@ -81,6 +81,19 @@ struct worker {
 	char pad[64];
 };
 
+/*
+ * What a pool tells those who will have to submit more, and so keep one of its lanes. Both
+ * functions are called under the pool's lock, on any thread.
+ */
+struct pool_hook {
+	/* The pool is closed and no longer drains: nothing will be accepted any more. */
+	void (*cancelled)(struct pool_hook *hook);
+	/* Once after pool_await_room: there may be room. */
+	void (*room)(struct pool_hook *hook);
+	bool waits;
+	struct pool_hook *next, *prev;
+};
+
 struct evwork_pool {
 	/* Fixed at creation. */
 	int threads;
@@ -125,6 +138,8 @@ struct evwork_pool {
 	bool stop;                      /* workers end when there is nothing to do, */
 	uint64_t kept;                  /* and no lane is kept for a job to come */
 	unsigned room_waiters;          /* in submit_wait */
+	LIST_OF(struct pool_hook) hooks;
+	unsigned hooks_waiting;         /* of these, for room */
 	unsigned close_waiters;         /* in close_wait */
 	sys_cond room;                  /* room in a queue, or no hope of it */
 	sys_cond changed;               /* a worker started or ended; closed */
@@ -307,10 +322,13 @@ static inline void pool_wake(struct worker *worker)
 }
 
 /* Room may have come. */
+void pool_tell_room_locked(struct evwork_pool *pool);
 static inline void pool_room_locked(struct evwork_pool *pool)
 {
 	if (pool->room_waiters)
 		sys_cond_broadcast(&pool->room);
+	if (pool->hooks_waiting)
+		pool_tell_room_locked(pool);
 }
 
 #define POOL_ENDED (UINT64_C(1) << 63)
@@ -339,6 +357,15 @@ bool pool_refuses(const struct evwork_pool *pool);
 int lane_keep(struct evwork_lane *lane);
 void lane_unkeep(struct evwork_lane *lane);
 int submit_kept(struct evwork_loop *loop, struct evwork_job *job);
+
+/* [any] For who has kept a lane of the pool. Adding a hook to a pool that no longer drains
+ * tells it so at once. Once it is removed it is not called any more. */
+void pool_add_hook(struct evwork_pool *pool, struct pool_hook *hook);
+void pool_remove_hook(struct evwork_pool *pool, struct pool_hook *hook);
+/* [any] Has the hook told of room in the lane: 1. 0: there is room now. -EAGAIN: the pool
+ * has no worker, and so no use for it. */
+int pool_await_room(struct evwork_lane *lane, struct pool_hook *hook);
+void pool_tell_cancelled_locked(struct evwork_pool *pool);
 
 /* [worker] This worker touches the pool no more. */
 void pool_worker_ended(struct evwork_pool *pool);
