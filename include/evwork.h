@@ -22,6 +22,7 @@
 #include <evwork/map.h>
 #include <evwork/memory.h>
 #include <evwork/merge.h>
+#include <evwork/pipeline.h>
 #include <evwork/pool.h>
 #include <evwork/shutdown.h>
 #include <evwork/status.h>

@@ -129,8 +129,9 @@ int evwork_loop_free(struct evwork_loop *loop);
  * has ended. Instead of done its drop is called then, if it has one, detached or not: in
  * this call, or on whichever thread ends the job, a worker as a rule. A job without drop
  * must stay until its pool is closed or freed. Timers and watches are idle when
- * this returns. Groups, maps and latch waiters of the loop have no end any more: what
- * they are made of stays, and must not be freed.
+ * this returns. Groups, maps, pipelines and latch waiters of the loop have no end any more:
+ * what they are made of stays, and must not be freed. What is inside a pipeline is dropped,
+ * here or, if a call has it, by the worker.
  *
  * Returns the number of callbacks that will not come. -EPERM, -EDEADLK: as for
  * evwork_loop_free. -EBUSY: it was freed before in the same turn.
