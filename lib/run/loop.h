@@ -48,6 +48,7 @@ struct evwork_loop {
 	bool orphaned;                /* freed by force; written under the lock, too */
 	bool dead;                    /* freed inside a turn, which destroys it */
 	bool firing;                  /* inside a pass over due timers */
+	bool waiters_first;           /* they come before the mail of the next turn */
 	unsigned holds;
 	struct loop_stall *stall;     /* NULL: nobody asked for reports */
 	bool timers_due;              /* a turn must look at the timers */

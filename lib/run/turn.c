@@ -185,20 +185,25 @@ static void end_turn(struct evwork_loop *loop, bool delivered)
 	loop_update_alive(loop);
 }
 
-/* Delivers what there is at its beginning; returns how many callbacks that was. */
+/* Delivers what there is at its beginning; returns how many callbacks that was. Mail comes
+ * first, but if it has left nothing for watches and timers, these do in the next turn. */
 static uint64_t take_turn(struct evwork_loop *loop, struct budget *budget)
 {
 	struct evwork_loop *outer = stage_begin_turn(loop);
-	uint64_t called;
+	bool waiters_first = loop->waiters_first;
+	uint64_t called = 0;
 
 	begin_turn(loop);
 	if (!loop->inbox)
 		loop->inbox = mailbox_take(loop->box);
-	called = deliver_inbox(loop, budget);
+	if (waiters_first)
+		waiters_call(loop, budget, &called);
+	called += deliver_inbox(loop, budget);
 	if (!loop->over && loop->close_asked && !loop->close_begun)
 		waiters_begin_close(loop);
-	if (!loop->over)
+	if (!loop->over && !waiters_first)
 		waiters_call(loop, budget, &called);
+	loop->waiters_first = !waiters_first && budget->callbacks == 0;
 	if (!loop->over && loop->close_begun && !loop->closed_called)
 		finish_close(loop);
 	stage_end_turn(loop, outer);
