@@ -254,14 +254,16 @@ static void on_pool_cancelled(struct pool_hook *hook)
 {
 	struct evwork_pipeline *pipeline = EVWORK_CONTAINER(hook, struct evwork_pipeline, hook);
 
-	/* Relaxed: the letter publishes it. */
 	atomic_store_explicit(&pipeline->pool_closed, true, memory_order_relaxed);
 	pipeline_post_news(pipeline);
 }
 
 static void on_pool_room(struct pool_hook *hook)
 {
-	pipeline_post_news(EVWORK_CONTAINER(hook, struct evwork_pipeline, hook));
+	struct evwork_pipeline *pipeline = EVWORK_CONTAINER(hook, struct evwork_pipeline, hook);
+
+	atomic_store_explicit(&pipeline->full, false, memory_order_relaxed);
+	pipeline_post_news(pipeline);
 }
 
 static void set_options(struct evwork_pipeline *pipeline, struct evwork_loop *loop,

@@ -161,12 +161,17 @@ struct evwork_pipeline {
 	struct letter news;             /* has the loop look after the pipeline */
 	struct letter end;              /* brings done */
 	struct pool_hook hook;
-	atomic_bool pool_closed;        /* its letter tells; relaxed */
+	/* Both relaxed: the lock of the pool, or the letter that follows, orders them. */
+	atomic_bool pool_closed;
+	atomic_bool full;               /* the lane is, and the hook will tell of room */
 	atomic_bool stopped;            /* decided, for who looks without the lock; relaxed */
-	atomic_uint changes;            /* how often the lock was left; relaxed, a hint */
+	atomic_bool attended;           /* the loop is delivering; relaxed, a hint */
 
-	/* The two that all carriers write are apart from what they only read. */
+	/* What all carriers write is apart from what they only read. */
 	char pad[64];
+	/* How often the lock was left, and items came to the sink: relaxed, hints for who
+	 * looks without the lock. */
+	atomic_uint changes, came;
 	sys_mutex mutex;                /* covers all below */
 	struct pipe_queue sink;
 	struct carrier *idle;
@@ -224,6 +229,9 @@ void queue_put(struct pipe_queue *queue, const char *items, size_t count, int64_
 /* Copies the first items out. */
 void queue_copy(const struct pipe_queue *queue, char *to, size_t count);
 void queue_advance(struct pipe_queue *queue, size_t count);
+
+/* Looks for a moment at a counter that others change: whether it has. */
+bool pipe_look_on(const atomic_uint *counter, unsigned before, int64_t ns);
 
 /* pipeline_stage.c, under the lock */
 

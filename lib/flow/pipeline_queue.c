@@ -67,3 +67,22 @@ void queue_advance(struct pipe_queue *queue, size_t count)
 	queue->head = after(queue, queue->head, count);
 	queue->count -= count;
 }
+
+/* The first looks cost least; then another thread on the same CPU is let through. */
+#define QUICK_LOOKS 80
+
+bool pipe_look_on(const atomic_uint *counter, unsigned before, int64_t ns)
+{
+	int64_t until = sys_time_add(sys_now(), ns);
+	unsigned looks;
+
+	for (looks = 0; atomic_load_explicit(counter, memory_order_relaxed) == before; looks++) {
+		if (looks < QUICK_LOOKS)
+			sys_relax();
+		else if (sys_now() < until)
+			sys_yield();
+		else
+			return false;
+	}
+	return true;
+}

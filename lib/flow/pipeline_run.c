@@ -22,7 +22,7 @@
 
 /* How long a carrier without work looks on while others are at work: less than it takes
  * to send for another. */
-#define LOOK_NS INT64_C(20000)
+#define LOOK_NS INT64_C(50000)
 
 /* What source and stages call. */
 
@@ -153,7 +153,8 @@ static void call(struct worker *worker, struct evwork_emitter *emitter)
 
 static bool may_send_locked(const struct evwork_pipeline *pipeline)
 {
-	return pipeline->idle && pipeline->starting == 0 && pipeline->working < pipeline->most;
+	return pipeline->idle && pipeline->starting == 0 && pipeline->working < pipeline->most &&
+		!atomic_load_explicit(&pipeline->full, memory_order_relaxed);
 }
 
 static struct carrier *send_locked(struct evwork_pipeline *pipeline)
@@ -206,6 +207,13 @@ static struct evwork_emitter *choose_locked(struct evwork_pipeline *pipeline,
 	return stage_claim_locked(chosen);
 }
 
+/* Whether the loop is making room, or about to. */
+static bool loop_comes(const struct evwork_pipeline *pipeline)
+{
+	return atomic_load_explicit(&pipeline->attended, memory_order_relaxed) ||
+		atomic_load_explicit(&pipeline->posted, memory_order_relaxed);
+}
+
 /*
  * Without work, while others are at it: looks on for a moment, as what comes then would
  * need another carrier. It counts as one that is on its way.
@@ -213,18 +221,15 @@ static struct evwork_emitter *choose_locked(struct evwork_pipeline *pipeline,
 static struct evwork_emitter *look_on_locked(struct evwork_pipeline *pipeline,
 	struct carrier **ret_more)
 {
-	unsigned changes = atomic_load_explicit(&pipeline->changes, memory_order_relaxed);
-	int64_t until;
+	unsigned changes;
 
-	if (pipeline->working - pipeline->starting < 2 || pipeline->starting > 0)
+	if (pipeline->decided || pipeline->starting > 0 ||
+	    (pipeline->working < 2 && !loop_comes(pipeline)))
 		return NULL;
 	pipeline->starting++;
+	changes = atomic_load_explicit(&pipeline->changes, memory_order_relaxed) + 1;
 	pipeline_unlock(pipeline);
-	until = sys_time_add(sys_now(), LOOK_NS);
-	do
-		sys_relax();
-	while (atomic_load_explicit(&pipeline->changes, memory_order_relaxed) == changes + 1 &&
-	       sys_now() < until);
+	pipe_look_on(&pipeline->changes, changes, LOOK_NS);
 	sys_lock(&pipeline->mutex);
 	pipeline->starting--;
 	return choose_locked(pipeline, ret_more);
@@ -308,14 +313,32 @@ static void refused(struct carrier *carrier, int rc, bool waits)
 	if (pipeline->working == 0 && !waits && rc != -ESHUTDOWN &&
 	    rc != atomic_load_explicit(&pipeline->ctx->err, memory_order_relaxed))
 		pipeline_decide_locked(pipeline, rc);
-	pipeline->wants_news = true;
+	/* It may have been the last that the end waits for. */
+	if (pipeline->decided)
+		pipeline->wants_news = true;
 	pipeline_unlock(pipeline);
+}
+
+/* The lane is full: whether the pipeline will be told of room. If there is some already,
+ * *ret_again. */
+static bool await_room(struct evwork_pipeline *pipeline, bool *ret_again)
+{
+	int rc;
+
+	/* First, as the hook takes it back. */
+	atomic_store_explicit(&pipeline->full, true, memory_order_relaxed);
+	rc = pool_await_room(pipeline->lane, &pipeline->hook);
+	if (rc != 1)
+		atomic_store_explicit(&pipeline->full, false, memory_order_relaxed);
+	*ret_again = rc == 0;
+	return rc == 1;
 }
 
 void carrier_submit(struct carrier *carrier)
 {
 	struct evwork_pipeline *pipeline;
-	int rc, room = 0, tries = 0;
+	bool waits = false, again = false;
+	int rc, tries = 0;
 
 	if (!carrier)
 		return;
@@ -325,10 +348,10 @@ void carrier_submit(struct carrier *carrier)
 	do {
 		rc = submit_kept(pipeline->loop, &carrier->job);
 		if (rc == -EAGAIN)
-			room = pool_await_room(pipeline->lane, &pipeline->hook);
-	} while (rc == -EAGAIN && room == 0 && tries++ == 0);
+			waits = await_room(pipeline, &again);
+	} while (rc == -EAGAIN && again && tries++ == 0);
 	if (rc)
-		refused(carrier, rc, rc == -EAGAIN && room == 1);
+		refused(carrier, rc, rc == -EAGAIN && waits);
 }
 
 /* Back on the loop. */

@@ -16,6 +16,10 @@
 /* How many items the loop takes at once: few enough to free room early. */
 #define PORTION 32
 
+/* How long the loop looks on for more, and how quick all stages must be for that. */
+#define LOOK_NS INT64_C(5000)
+#define QUICK_SPEED 200
+
 enum going { GOES_ON, NEXT_TURN, GONE };
 
 void pipeline_post_news(struct evwork_pipeline *pipeline)
@@ -140,6 +144,33 @@ static enum going deliver_some(struct evwork_pipeline *pipeline, size_t most)
 	return GOES_ON;
 }
 
+/* Whether more items are to be expected sooner than the loop could come back for them. */
+static bool is_quick_locked(const struct evwork_pipeline *pipeline)
+{
+	size_t i;
+
+	if (pipeline->working == 0 || pipeline->decided || !pipeline->hungry)
+		return false;
+	for (i = 0; i < pipeline->stage_count; i++)
+		if (pipeline->stages[i].speed < QUICK_SPEED)
+			return false;
+	return pipeline->stage_count > 0;
+}
+
+/* Waits a moment for the next items: false if none came. */
+static bool look_on(struct evwork_pipeline *pipeline)
+{
+	unsigned came;
+	bool any, quick;
+
+	sys_lock(&pipeline->mutex);
+	came = atomic_load_explicit(&pipeline->came, memory_order_relaxed);
+	any = pipeline->sink.count > 0;
+	quick = is_quick_locked(pipeline);
+	sys_unlock(&pipeline->mutex);
+	return quick && (any || pipe_look_on(&pipeline->came, came, LOOK_NS));
+}
+
 static enum going deliver(struct evwork_pipeline *pipeline)
 {
 	enum going going = GOES_ON;
@@ -158,7 +189,7 @@ static enum going deliver(struct evwork_pipeline *pipeline)
 		carrier_submit(more);
 		if (most > 0)
 			going = deliver_some(pipeline, most);
-	} while (most > 0 && going != GONE);
+	} while ((most > 0 && going != GONE) || (going == GOES_ON && look_on(pipeline)));
 	return going;
 }
 
@@ -244,8 +275,12 @@ static void decide(struct evwork_pipeline *pipeline)
 
 static enum going look_after(struct evwork_pipeline *pipeline)
 {
-	enum going going = deliver(pipeline);
+	enum going going;
 
+	atomic_store_explicit(&pipeline->attended, true, memory_order_relaxed);
+	going = deliver(pipeline);
+	if (going != GONE)
+		atomic_store_explicit(&pipeline->attended, false, memory_order_relaxed);
 	if (going == GOES_ON)
 		going = tell_of_room(pipeline);
 	if (going != GONE)

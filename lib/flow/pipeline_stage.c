@@ -163,8 +163,11 @@ static void put_locked(struct pipe_stage *stage, struct evwork_emitter *emitter)
 
 	if (count == 0)
 		return;
-	if (!stage->next && pipeline->hungry)
-		pipeline->wants_news = true;
+	if (!stage->next) {
+		atomic_store_explicit(&pipeline->came, atomic_load_explicit(&pipeline->came,
+			memory_order_relaxed) + 1, memory_order_relaxed);
+		pipeline->wants_news = pipeline->wants_news || pipeline->hungry;
+	}
 	if (out->since && out->count == 0)
 		pipeline->wants_news = true;
 	queue_put(out, emitter->out + emitter->moved * emitter->out_size, count,
@@ -290,16 +293,17 @@ static void count_locked(struct pipe_stage *stage, const struct evwork_emitter *
 
 void stage_note_speed_locked(struct pipe_stage *stage, size_t calls, int64_t ns)
 {
-	size_t speed = 2 * calls;
+	int64_t speed;
 
 	if (calls == 0)
 		return;
-	/* Twice as many at most, as the first may have been the easy ones; and what was
-	 * limited by what there was says nothing. */
-	if (ns >= WORTH_NS / 2)
-		stage->speed = (size_t)((int64_t)calls * WORTH_NS / ns) + 1;
-	else if (speed > stage->speed)
-		stage->speed = least(speed, SPEED_MOST);
+	speed = (int64_t)calls * WORTH_NS / (ns > 0 ? ns : 1) + 1;
+	/* Twice as many at most, as the first may have been the easy ones; and less only
+	 * after a time that says something. */
+	if ((size_t)speed > stage->speed)
+		stage->speed = least(least((size_t)speed, 2 * stage->speed), SPEED_MOST);
+	else if (ns >= WORTH_NS / 2)
+		stage->speed = (size_t)speed;
 }
 
 bool stage_finish_locked(struct evwork_emitter *emitter)
