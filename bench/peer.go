@@ -58,6 +58,9 @@ var tests = []test{
 	{name: "map-1000000x50ns", run: mapItems, workers: 2, jobs: 1000000, costUs: 1, repeat: 5},
 	{name: "chan", run: channel, jobs: 2000000, repeat: 5},
 	{name: "select", run: selects, jobs: 2000000, repeat: 5},
+	{name: "pipeline-64", run: pipeline, jobs: 1000000, inFlight: 64, repeat: 5},
+	{name: "pipeline-256", run: pipeline, jobs: 1000000, inFlight: 256, repeat: 5},
+	{name: "pipeline-1024", run: pipeline, jobs: 1000000, inFlight: 1024, repeat: 5},
 	{name: "late-flood", run: late, workers: 2, inFlight: 1024},
 	{name: "late-heavy", run: late, workers: 2, inFlight: 10000, costUs: 1},
 	{name: "memory", run: memory, workers: 2, jobs: 1000000, inFlight: 1000002},
@@ -481,6 +484,50 @@ func selects(t *test) {
 		}
 		return []uint64{a, b}
 	})
+}
+
+// pipeline is a goroutine for the source and each of three stages, with buffered channels
+// of numbers between them and to the sink, which is the caller.
+func pipeline(t *test) {
+	const stages = 3
+	count := scale(t.jobs)
+	var walls, cpus []int64
+	for i := 0; i < t.repeat; i++ {
+		<-time.After(pause)
+		cpu, start := cpuNs(), now()
+		first := make(chan uint64, t.inFlight)
+		go func() {
+			for k := 0; k < count; k++ {
+				first <- uint64(k)
+			}
+			close(first)
+		}()
+		last := first
+		for s := 0; s < stages; s++ {
+			in, out := last, make(chan uint64, t.inFlight)
+			go func() {
+				for item := range in {
+					out <- item
+				}
+				close(out)
+			}()
+			last = out
+		}
+		expected := uint64(0)
+		for item := range last {
+			if item != expected {
+				fail("item %d came for %d", item, expected)
+			}
+			expected++
+		}
+		walls = append(walls, now()-start)
+		cpus = append(cpus, cpuNs()-cpu)
+		if expected != uint64(count) {
+			fail("%d items came of %d", expected, count)
+		}
+	}
+	t.print("items_per_s", float64(count)*1e9/quantile(walls, 0.5))
+	t.print("cpu_ns", quantile(cpus, 0.5)/float64(count))
 }
 
 func late(t *test) {

@@ -6,7 +6,7 @@
 
 function higher_is_better(metric)
 {
-	return metric ~ /^(jobs_per_s|efficiency|of_bare|bare_speedup|ticks)$/
+	return metric ~ /^(jobs_per_s|items_per_s|efficiency|of_bare|of_direct|bare_speedup|ticks)$/
 }
 
 # A peer that others are compared with: neither evwork nor a limit.
@@ -81,7 +81,7 @@ function median_ratio(peer, workload, metric, text,    round, count, list, base)
 
 function number(value, metric)
 {
-	if (metric == "jobs_per_s")
+	if (metric ~ /^(jobs|items)_per_s$/)
 		return sprintf("%.2f M", value / 1000000)
 	if (value >= 100)
 		return sprintf("%.0f", value)
