@@ -302,8 +302,14 @@ void pipeline_on_lost(struct evwork_watch *watch);
 /* [loop] The context has died, or the loop closes. */
 void pipeline_on_death(struct evwork_watch *watch, int status);
 
-/* pipeline.c */
+/* pipeline_new.c */
 
+/* What a start refuses, in the order of S-GEN-4, before it needs memory. */
+int pipeline_check(struct evwork_loop *loop, const struct evwork_pipeline_options *options);
+int pipeline_make(struct evwork_loop *loop, const struct evwork_pipeline_options *options,
+	struct evwork_pipeline **ret_pipeline);
 void pipeline_release(struct evwork_pipeline *pipeline);
+/* The same but for the lock, and for a pipeline in whatever state of being made. */
+void pipeline_release_memory(struct evwork_pipeline *pipeline);
 
 #endif
