@@ -33,7 +33,7 @@ struct pipe_queue {
 	size_t item_size, capacity;
 	size_t head;
 	size_t count, held, reserved;
-	size_t low;             /* with less room and items that wait, it is not worth it */
+	size_t low;             /* with less room and items that wait, what is quick can wait */
 	bool ended;             /* nothing comes after those that wait, */
 	int error;              /* because of this, if not 0 */
 	bool cut;               /* nothing goes in or out any more but to be dropped */
@@ -221,6 +221,9 @@ static inline void pipe_copy(void *to, const void *from, size_t size)
 	else
 		memcpy(to, from, size);
 }
+
+/* Stages with this many calls in a taking are quick: taking costs more than some calls. */
+#define PIPE_QUICK 200
 
 int queue_make(struct pipe_queue *queue, size_t item_size, size_t capacity, bool timed);
 void queue_release(struct pipe_queue *queue);

@@ -11,8 +11,8 @@
 
 #include "run/ctx.h"
 
-/* With less room than this, and less than a quarter, it is not worth to run a stage. */
-#define LOW_MOST 32
+/* With less room than this, and less than half, it is not worth to run a quick stage. */
+#define LOW_MOST 128
 
 /* Checking. */
 
@@ -135,7 +135,7 @@ static int make_stage_memory(struct pipe_stage *stage)
 
 static void set_low(struct pipe_queue *queue, bool batch)
 {
-	size_t low = queue->capacity / 4;
+	size_t low = queue->capacity / 2;
 
 	/* For a batch the queue may have to be filled. */
 	queue->low = batch || low == 0 ? 1 : low < LOW_MOST ? low : LOW_MOST;

@@ -14,11 +14,10 @@
 #include "run/ctx.h"
 
 /* How many items the loop takes at once: few enough to free room early. */
-#define PORTION 32
+#define PORTION 64
 
-/* How long the loop looks on for more, and how quick all stages must be for that. */
+/* How long the loop looks on for more. */
 #define LOOK_NS INT64_C(5000)
-#define QUICK_SPEED 200
 
 enum going { GOES_ON, NEXT_TURN, GONE };
 
@@ -73,7 +72,7 @@ static bool is_gone(const struct evwork_pipeline *pipeline, unsigned made_in)
 
 static size_t portion_locked(struct evwork_pipeline *pipeline)
 {
-	size_t count = queue_piece(&pipeline->sink), part = pipeline->sink.capacity / 4 + 1;
+	size_t count = queue_piece(&pipeline->sink), part = pipeline->sink.capacity / 2 + 1;
 
 	if (pipeline->decided)
 		return 0;
@@ -152,7 +151,7 @@ static bool is_quick_locked(const struct evwork_pipeline *pipeline)
 	if (pipeline->working == 0 || pipeline->decided || !pipeline->hungry)
 		return false;
 	for (i = 0; i < pipeline->stage_count; i++)
-		if (pipeline->stages[i].speed < QUICK_SPEED)
+		if (pipeline->stages[i].speed < PIPE_QUICK)
 			return false;
 	return pipeline->stage_count > 0;
 }

@@ -50,8 +50,8 @@ size_t stage_ready_locked(struct pipe_stage *stage)
 	if (stage->cut || stage->through || stage->ending || stage->spilled || calls == 0 ||
 	    !stage->idle)
 		return 0;
-	/* What comes after has enough to do until there is more room. */
-	if (room == 0 || (room < out->low && out->count > 0))
+	/* What comes after has enough to do until there is room for many. */
+	if (room == 0 || (room < out->low && out->count > 0 && stage->speed >= PIPE_QUICK))
 		return 0;
 	if (stage->source)
 		return 1;
