@@ -382,6 +382,43 @@ START_TEST(descriptors_between_batches)
 }
 END_TEST
 
+struct flood {
+	struct world *world;
+	struct support_timer timer;
+	int calls;
+};
+
+static void flood_on(void *arg)
+{
+	struct flood *flood = arg;
+
+	/* An end, so that a loop that starves it fails instead of hanging. */
+	if (++flood->calls < 10000 && !flood->timer.calls)
+		ck_assert_int_eq(evwork_post(flood->world->loop, flood_on, flood), 0);
+}
+
+/* Mail that fills every turn to the last callback leaves the timers of the loop the next
+ * one (S-DLV-5). */
+START_TEST(timers_between_floods)
+{
+	struct flood flood = { .calls = 0 };
+	struct world world;
+	int i;
+
+	if (!kind_open(&world, _i, 4, NO_BUDGET_US))
+		return;
+	flood.world = &world;
+	support_timer_init(&flood.timer, world.loop);
+	for (i = 0; i < 12; i++)
+		ck_assert_int_eq(evwork_post(world.loop, flood_on, &flood), 0);
+	ck_assert_int_eq(evwork_timer_start(world.loop, &flood.timer.timer, 0), 0);
+	world_run(&world);
+	ck_assert_int_eq(flood.timer.calls, 1);
+	ck_assert_int_lt(flood.calls, 100);
+	world_close(&world);
+}
+END_TEST
+
 static void open_gate(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
@@ -735,6 +772,7 @@ static Suite *suite(void)
 	tcase = support_case(turns, "between");
 	tcase_add_loop_test(tcase, callbacks_for_ever_stop_nothing, 0, 2 * NOTIFY_KINDS * RETURNERS);
 	tcase_add_loop_test(tcase, descriptors_between_batches, 0, NOTIFY_KINDS);
+	tcase_add_loop_test(tcase, timers_between_floods, 0, NOTIFY_KINDS);
 	tcase_add_loop_test(tcase, spinning_stops_nothing, 0, NOTIFY_KINDS);
 	tcase_add_loop_test(tcase, once_returns_after_a_delivery, 0, NOTIFY_KINDS);
 	tcase = support_case(turns, "later");
