@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 /* Errors. */
@@ -562,6 +563,106 @@ START_TEST(keeps_its_loop)
 }
 END_TEST
 
+/* Races. */
+
+#define ROUNDS 1000
+
+struct race {
+	struct line line;
+	_Atomic(struct evwork_ctx *) ctx;   /* to be cancelled; NULL when that was done */
+	int accepted, refused, wrong;
+	atomic_bool over;
+};
+
+static int one_item(struct evwork_emitter *out, void *arg)
+{
+	int number = 0;
+
+	(void)arg;
+	evwork_emit(out, &number);
+	return EVWORK_SOURCE_END;
+}
+
+static void *start_many(void *arg)
+{
+	struct race *race = arg;
+	struct evwork_pipeline *pipeline;
+	int i, rc, rounds = support_slow() > 1 ? ROUNDS / 10 : ROUNDS;
+
+	for (i = 0; i < rounds; i++) {
+		struct evwork_ctx *ctx;
+
+		if (evwork_ctx_new(NULL, &ctx) != 0)
+			abort();
+		race->line.options.ctx = ctx;
+		atomic_store(&race->ctx, ctx);
+		rc = evwork_pipeline_start(race->line.world->loop, &race->line.options, &pipeline);
+		race->accepted += rc == 0;
+		race->refused += rc == -ECANCELED;
+		race->wrong += rc != 0 && rc != -ECANCELED;
+		while (atomic_load(&race->ctx))
+			sched_yield();
+		evwork_ctx_unref(ctx);
+	}
+	atomic_store(&race->over, true);
+	return NULL;
+}
+
+static void *cancel_many(void *arg)
+{
+	struct race *race = arg;
+	struct evwork_ctx *ctx;
+	unsigned i, pause = 0;
+
+	while (!atomic_load(&race->over)) {
+		ctx = atomic_load(&race->ctx);
+		if (!ctx) {
+			sched_yield();
+			continue;
+		}
+		pause = (pause * 75 + 74) % 65537;
+		for (i = pause % 5000; i > 0; i--)
+			sys_relax();
+		evwork_ctx_cancel(ctx, 0);
+		atomic_store(&race->ctx, NULL);
+	}
+	return NULL;
+}
+
+/* The context dies while another thread starts the pipeline: either it is refused, or it has
+ * one end, which may free it before the start returns (S-PIPE-11, S-GEN-2). */
+START_TEST(starts_race_with_deaths)
+{
+	static struct race race;
+	pthread_t starter, canceller;
+	struct world world;
+
+	world_open(&world, 2);
+	line_init(&race.line, &world, 0, 1);
+	race.line.options.source = one_item;
+	ck_assert_int_eq(evwork_loop_hold(world.loop), 0);
+	ck_assert_int_eq(pthread_create(&starter, NULL, start_many, &race), 0);
+	ck_assert_int_eq(pthread_create(&canceller, NULL, cancel_many, &race), 0);
+	while (!atomic_load(&race.over)) {
+		world_turns(&world, 1);
+		sched_yield();
+	}
+	pthread_join(starter, NULL);
+	pthread_join(canceller, NULL);
+	world_run_until(&world, &race.line.dones, race.accepted);
+	world_turns(&world, 3);
+	ck_assert_int_eq(race.line.dones, race.accepted);
+	ck_assert_int_eq(race.wrong, 0);
+	ck_assert_int_gt(race.accepted, 0);
+	ck_assert_int_le(race.line.item_count, race.accepted);
+	support_note("%d accepted, %d refused, %d delivered", race.accepted, race.refused,
+		race.line.item_count);
+	ck_assert_int_eq(evwork_loop_release(world.loop), 0);
+	line_fini(&race.line);
+	world_close(&world);
+}
+END_TEST
+
 /* Loops freed by force, and forks. */
 
 /* What stays of a pipeline whose loop was freed by force: not lost to leak detectors. */
@@ -693,6 +794,9 @@ static Suite *suite(void)
 	tcase_add_test(tcase, lane_freed_in_done);
 	tcase_add_test(tcase, keeps_its_loop);
 	tcase_add_test(tcase, child_is_refused);
+
+	tcase = support_case(ends, "races");
+	tcase_add_test(tcase, starts_race_with_deaths);
 
 	/* What a pipeline on such a loop is made of stays, so leaks are not looked for. */
 	tcase_set_timeout(forced_case, 60.0 * support_slow());
