@@ -206,6 +206,13 @@ int evwork_pipeline_start(struct evwork_loop *loop,
  */
 int evwork_emit(struct evwork_emitter *out, const void *item);
 
+/*
+ * [as evwork_emit] 0, or an error if the stage should stop soon, for stages that take long:
+ * -EPIPE, as evwork_emit() would say; or that of the pipeline's ctx, whose deadline is seen
+ * even while the loop is stalled. -EINVAL: out is NULL.
+ */
+int evwork_emitter_err(struct evwork_emitter *out);
+
 /* [as evwork_emit] How many more items will find room in the queue; at least 1 when a source
  * or stage begins. 0 for NULL. */
 size_t evwork_emit_room(struct evwork_emitter *out);

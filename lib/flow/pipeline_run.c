@@ -57,6 +57,16 @@ int evwork_emit(struct evwork_emitter *out, const void *item)
 	return 0;
 }
 
+int evwork_emitter_err(struct evwork_emitter *out)
+{
+	if (!out)
+		return -EINVAL;
+	/* Relaxed: who sees it late works a little more. */
+	if (atomic_load_explicit(&out->cut, memory_order_relaxed))
+		return -EPIPE;
+	return evwork_ctx_err(out->stage->pipeline->ctx);
+}
+
 size_t evwork_emit_room(struct evwork_emitter *out)
 {
 	return out && out->emitted < out->room ? out->room - out->emitted : 0;
