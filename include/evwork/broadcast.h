@@ -138,7 +138,7 @@ enum evwork_subscription_full {
  * was closed, then what was queued was dropped. The subscription may be ended and freed by
  * evwork_unsubscribe() in both.
  */
-typedef void (*evwork_item_fn)(struct evwork_subscription *sub, void *item, void *arg);
+typedef void (*evwork_subscription_item_fn)(struct evwork_subscription *sub, void *item, void *arg);
 typedef void (*evwork_ended_fn)(struct evwork_subscription *sub, int status, void *arg);
 
 /* All zero means the defaults: a channel, and a sender that waits for it. */
@@ -148,7 +148,7 @@ struct evwork_subscription_options {
 	/* With a loop, item must be set and is called there for each item, at most so many
 	 * in one turn as the loop delivers callbacks (S-DLV-5). */
 	struct evwork_loop *loop;
-	evwork_item_fn item;
+	evwork_subscription_item_fn item;
 	evwork_ended_fn ended;  /* may be NULL */
 	void *arg;
 };

@@ -33,7 +33,7 @@ struct evwork_subscription {
 	enum evwork_subscription_full full;
 	struct evwork_chan *in, *out;           /* the channel's ends: to send, to receive */
 	struct evwork_loop *loop;               /* NULL: its owner receives */
-	evwork_item_fn item;
+	evwork_subscription_item_fn item;
 	evwork_ended_fn ended;
 	void *arg;
 

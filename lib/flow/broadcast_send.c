@@ -244,7 +244,7 @@ int evwork_broadcast_send_wait(struct evwork_broadcast *broadcast, const void *i
 	while ((rc = evwork_ctx_err(ctx)) == 0 &&
 	       (rc = try_send(broadcast, item, &full)) == -EAGAIN) {
 		room = room_case(full);
-		rc = cases_wait(&room, 1, ctx);
+		rc = cases_wait(&room, 1, ctx, false);
 		subscription_unref(full);
 		if (rc < 0)
 			break;

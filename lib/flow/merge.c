@@ -277,6 +277,16 @@ static bool is_malformed(const struct evwork_merge_options *options)
 	return false;
 }
 
+static int closed(struct evwork_chan *chan, enum evwork_case_op op)
+{
+	bool open;
+
+	chan_lock(chan->core);
+	open = chan->open & chan_end_for(op);
+	chan_unlock(chan->core);
+	return open ? 0 : -ESHUTDOWN;
+}
+
 static int check_ends(const struct evwork_merge_options *options)
 {
 	int rc = 0;
@@ -295,8 +305,8 @@ static int check_ends(const struct evwork_merge_options *options)
 			return -ESHUTDOWN;
 	}
 	for (i = 0; rc == 0 && i < options->count; i++)
-		rc = chan_closed_or(options->inputs[i], EVWORK_RECV, 0);
-	return rc ? rc : chan_closed_or(options->output, EVWORK_SEND, 0);
+		rc = closed(options->inputs[i], EVWORK_RECV);
+	return rc ? rc : closed(options->output, EVWORK_SEND);
 }
 
 static int check(struct evwork_loop *loop, const struct evwork_merge_options *options)

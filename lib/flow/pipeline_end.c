@@ -11,6 +11,7 @@
 
 #include "flow/pipeline.h"
 #include "run/ctx.h"
+#include "run/turn.h"
 
 /* How many items are dropped before the turn is asked for more time. */
 #define PORTION 16

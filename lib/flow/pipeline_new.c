@@ -288,8 +288,8 @@ static void set_options(struct evwork_pipeline *pipeline, struct evwork_loop *lo
 	evwork_watch_init(&pipeline->watch, pipeline_on_death);
 	pipeline->watch._lost = pipeline_on_lost;
 	evwork_timer_init(&pipeline->alarm, pipeline_on_alarm);
-	letter_init(&pipeline->news, pipeline_on_news, pipeline_lose_news);
-	letter_init(&pipeline->end, pipeline_on_end, pipeline_lose_end);
+	letter_init(&pipeline->news, "the item of a pipeline", pipeline_on_news, pipeline_lose_news);
+	letter_init(&pipeline->end, "the end of a pipeline", pipeline_on_end, pipeline_lose_end);
 }
 
 static int make_parts(struct evwork_pipeline *pipeline,

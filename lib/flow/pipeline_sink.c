@@ -12,6 +12,7 @@
 
 #include "flow/pipeline.h"
 #include "run/ctx.h"
+#include "run/turn.h"
 
 /* How many items the loop takes at once: few enough to free room early. */
 #define PORTION 64

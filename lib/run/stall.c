@@ -27,6 +27,7 @@
 #include "base/fork.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "evwork/guard.h"
 
 /* Looks in each `stall`. */
 #define LOOKS 4

@@ -61,5 +61,7 @@ bool stall_loop_is_here(const struct evwork_loop *loop);
  * has ended. */
 void stall_loop_begin(struct loop_stall *stall, const char *what, const char *lane);
 void stall_loop_end(struct loop_stall *stall);
+/* [loop, inside a call] What follows counts as another call. */
+void stall_loop_again(struct loop_stall *stall);
 
 #endif

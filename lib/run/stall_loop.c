@@ -132,3 +132,9 @@ void stall_loop_end(struct loop_stall *stall)
 {
 	count_call(stall);
 }
+
+void stall_loop_again(struct loop_stall *stall)
+{
+	count_call(stall);
+	count_call(stall);
+}
