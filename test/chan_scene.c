@@ -5,25 +5,6 @@
 
 #include "chan_scene.h"
 
-#include <stdarg.h>
-
-int scaled(int rounds)
-{
-	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
-}
-
-void expect_failed(const char *condition, const char *file, int line, const char *format, ...)
-{
-	char text[256];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	ck_abort_msg("%s:%d: %s does not hold: %s", file, line, condition, text);
-	abort();
-}
-
 /* Channels. */
 
 int64_t dropped[64];
@@ -222,40 +203,6 @@ int sleeper_end(struct sleeper *sleeper)
 	return sleeper->rc;
 }
 
-/* Chance. */
-
-uint64_t stress_seed(void)
-{
-	const char *text = getenv("EVWORK_STRESS_SEED");
-	uint64_t seed = text ? strtoull(text, NULL, 0) : sys_random();
-
-	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)seed);
-	return seed;
-}
-
-static _Thread_local uint64_t chance_state = 1;
-
-void chance_seed(uint64_t seed, uint64_t stream)
-{
-	chance_state = (seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
-}
-
-int chance(int n)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
-}
-
-void dawdle(void)
-{
-	int i;
-
-	for (i = chance(4) ? chance(1 << chance(8)) : 0; i > 0; i--)
-		sys_relax();
-}
-
 /* Rivals. */
 
 static void *rival_run(void *arg)
@@ -263,7 +210,7 @@ static void *rival_run(void *arg)
 	struct rival *rival = arg;
 	int round, now;
 
-	chance_seed(rival->stream, rival->stream);
+	chance_seed(rival->stream);
 	for (round = 1;; round++) {
 		while ((now = atomic_load(&rival->round)) != round) {
 			if (now < 0)

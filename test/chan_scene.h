@@ -4,30 +4,12 @@
 
 /*
  * What the tests of channels share: channels of numbers, waiters and threads that record
- * what happens to them, rivals for races, and random choices that can be repeated.
+ * what happens to them, and rivals for races.
  */
 
-#include "support.h"
+#include "stress.h"
 
 #include <pthread.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-/* For what is asserted many times; Check's own record would take longer than the test.
- * On the test's own thread only. */
-#define expect(condition, ...) do { \
-	if (!(condition)) \
-		expect_failed(#condition, __FILE__, __LINE__, __VA_ARGS__); \
-} while (0)
-void expect_failed(const char *condition, const char *file, int line, const char *format, ...)
-	__attribute__((format(printf, 4, 5), noreturn));
-
-/* A tenth of the rounds where everything is slow. */
-int scaled(int rounds);
 
 /* A channel of int64_t; what is dropped is noted, in its order, and forgotten when the
  * next channel is made. */
@@ -86,14 +68,6 @@ void sleeper_recv_many(struct sleeper *sleeper, struct evwork_chan *chan, int co
 void sleeper_select(struct sleeper *sleeper, struct evwork_case *cases, int count,
 	struct evwork_ctx *ctx);
 int sleeper_end(struct sleeper *sleeper);
-
-/* Random choices: one sequence for each thread. EVWORK_STRESS_SEED repeats those of a run. */
-uint64_t stress_seed(void);
-void chance_seed(uint64_t seed, uint64_t stream);
-/* A number from 0 to n - 1. */
-int chance(int n);
-/* Some instructions' time, mostly none. */
-void dawdle(void);
 
 /* A thread that does its part of each round while the test does its own. */
 struct rival {

@@ -24,7 +24,6 @@
 #define OPERATIONS 2500    /* of a thread in an epoch */
 #define EPOCHS 100
 
-static uint64_t seed;
 
 struct actor {
 	int who;
@@ -353,7 +352,7 @@ static void actor_begin(struct actor *actor)
 {
 	int chan;
 
-	actor->state = (seed ^ ((uint64_t)atomic_load(&epoch) * ACTORS + (uint64_t)actor->who + 1) *
+	actor->state = (stress_seed ^ ((uint64_t)atomic_load(&epoch) * ACTORS + (uint64_t)actor->who + 1) *
 		UINT64_C(0x9e3779b97f4a7c15)) | 1;
 	for (chan = 0; chan < CHANS; chan++) {
 		actor->shut[chan] = actor->over[chan] = false;
@@ -557,12 +556,12 @@ START_TEST(a_million_operations)
 	struct rival rivals[ACTORS];
 	int epochs = scaled(EPOCHS), round, i, chan;
 
-	chance_seed(seed, 0);
+	chance_seed(0);
 	for (i = 0; i < ACTORS; i++) {
 		actors[i].who = i;
 		pthread_mutex_init(&actors[i].mutex, NULL);
 		rival_start(&rivals[i], i < THREADS ? thread_act : loop_act, &actors[i],
-			seed + (uint64_t)i);
+			(uint64_t)i);
 	}
 	for (round = 1; round <= epochs; round++) {
 		atomic_store(&epoch, round);
@@ -604,6 +603,6 @@ static Suite *model_suite(void)
 
 int main(void)
 {
-	seed = stress_seed();
+	stress_begin();
 	return support_run(model_suite());
 }

@@ -8,13 +8,9 @@
 
 #include "stress.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
+#include <stdarg.h>
 
-static uint64_t stress_seed;
+uint64_t stress_seed;
 static _Thread_local uint64_t chance_state;
 
 void stress_begin(void)
@@ -56,4 +52,16 @@ void dawdle(void)
 		return;
 	for (i = chance(1 << chance(8)); i > 0; i--)
 		sys_relax();
+}
+
+void expect_failed(const char *condition, const char *file, int line, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	ck_abort_msg("%s:%d: %s does not hold: %s", file, line, condition, text);
+	abort();
 }

@@ -9,9 +9,16 @@
 
 #include "support.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
 /* Takes the seed from the environment or the system and prints it as a TAP comment. Call it
  * first in main. */
 void stress_begin(void);
+extern uint64_t stress_seed;
 
 /* A tenth of the rounds where everything is slow. */
 int scaled(int rounds);
@@ -34,7 +41,9 @@ void dawdle(void);
 
 #define expect(condition, ...) do { \
 	if (!(condition)) \
-		ck_abort_msg(#condition " does not hold: " __VA_ARGS__); \
+		expect_failed(#condition, __FILE__, __LINE__, __VA_ARGS__); \
 } while (0)
+void expect_failed(const char *condition, const char *file, int line, const char *format, ...)
+	__attribute__((format(printf, 4, 5), noreturn));
 
 #endif
