@@ -6,12 +6,13 @@
  *	find DIR -type f -print0 | LC_ALL=C sort -z | xargs -r0 sha256sum --
  *
  * It shows how evwork is used when there is more work than memory: a loop that
- * never blocks, lanes with bounded queues, a context that stops everything.
+ * never blocks, and a pipeline whose bounded queues push back to its source.
  *
  *	treesum.c           options, set-up, Ctrl-C, exit status
- *	treesum_order.c     walk → hash → print in order, in bounded memory
+ *	treesum_order.c     walk → read → hash → print in order, in bounded memory
  *	treesum_walk.c      a directory tree in the order of its paths
- *	treesum_hash.c      SHA-256 of one file
+ *	treesum_read.c      a file in pieces
+ *	treesum_hash.c      its SHA-256
  *	treesum_out.c       lines to standard output, on the loop
  *	treesum_console.c   messages and progress to standard error
  *
@@ -45,6 +46,7 @@ struct arguments {
 	const char *root;
 	int threads;             /* 0: one per CPU */
 	bool summary;
+	bool first_error_ends;
 };
 
 struct treesum {
@@ -118,13 +120,16 @@ static int treesum_fini(struct treesum *sum)
 
 static int treesum_run(struct treesum *sum)
 {
+	struct evwork_pool_stats stats = { 0 };
 	int rc;
 
 	sum->start_ns = evwork_loop_now(sum->loop);
 	rc = console_start(&sum->console, sum->loop, sum->order.out,
 		&sum->order.files, &sum->order.bytes);
 	if (!rc)
-		rc = order_start(&sum->order);
+		rc = evwork_pool_stats(sum->pool, &stats);
+	if (!rc)
+		rc = order_start(&sum->order, stats.threads);
 	if (rc) {
 		console_stop(&sum->console);
 		return rc;
@@ -145,9 +150,10 @@ static void summary_print(const struct treesum *sum)
 /* ---- arguments ---- */
 
 static const char usage[] =
-	"usage: treesum [-v] [-j WORKERS] [--] DIR\n"
+	"usage: treesum [-ev] [-j WORKERS] [--] DIR\n"
 	"Prints the SHA-256 of every regular file under DIR as sha256sum does, in the\n"
 	"order of the paths' bytes. Symbolic links are not followed.\n"
+	"  -e          end at the first file that cannot be read\n"
 	"  -j WORKERS  threads that hash, 1 to 1024; one per CPU if not given\n"
 	"  -v          at the end tell files, bytes, seconds and workers\n"
 	"  -h          this text\n";
@@ -170,8 +176,11 @@ static int arguments_parse(int argc, char **argv, struct arguments *arguments)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "hj:v")) != -1) {
+	while ((option = getopt(argc, argv, "ehj:v")) != -1) {
 		switch (option) {
+		case 'e':
+			arguments->first_error_ends = true;
+			break;
 		case 'h':
 			return fputs(usage, stdout) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 		case 'j':
@@ -229,6 +238,7 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	rc = treesum_init(&sum, &arguments);
+	sum.order.first_error_ends = arguments.first_error_ends;
 	if (!rc)
 		rc = treesum_run(&sum);
 	if (rc)

@@ -8,6 +8,8 @@
 
 #include <evwork.h>
 
+#include "treesum_read.h"
+
 #define HASH_LENGTH 32
 
 struct hash;
@@ -17,11 +19,11 @@ int hash_new(struct hash **ret_hash);
 void hash_free(struct hash *hash);
 
 /*
- * In the work of job: reads the regular file at path and stops early when the
- * job has been told to, with what evwork_job_err() says. Otherwise 0 or the
- * negated errno of what went wrong; -ESTALE: it is not a regular file any more.
+ * In a stage: digests the file that begins with piece, and stops early when its pipeline
+ * is stopped, with what evwork_emitter_err() says. Otherwise 0 or the negated errno of
+ * what went wrong.
  */
-int hash_file(struct hash *hash, struct evwork_job *job, const char *path,
+int hash_pieces(struct hash *hash, struct evwork_emitter *out, struct piece *piece,
 	unsigned char ret_digest[HASH_LENGTH], uint64_t *ret_bytes);
 
 #endif

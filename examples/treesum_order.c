@@ -2,24 +2,15 @@
 /*
  * From the walk to the printed line.
  *
- *	walk ──step──► window (listed → hashing → hashed) ──► out ──► descriptor
+ *	walk ──► read ──► hash ──► print ──► descriptor
+ *	         8192       32     8192
  *
- * The window is a list of files in the order of their paths. The walk adds to
- * its end, a few files with each step; jobs hash what is in it, in any order
- * of ending; what is hashed at its front is printed. Each of these three waits
- * when what is behind it is full, so memory is bounded however large the tree
- * is:
+ * Each queue is bounded, and each step waits when the next queue is full, so memory is
+ * bounded however large the tree is. Between read and hash travel the pieces, so this
+ * queue is short. That in front of print is much longer: results wait there for the
+ * files before them, and so one huge file leaves the other workers enough to do.
  *
- * - printing waits while the output has no room,
- * - hashing waits while its lane is full: submit says -EAGAIN,
- * - walking waits while the window has no room for another step.
- *
- * Whatever makes room (a job that ends, bytes that are written) calls advance(),
- * which tries all three. The window is much longer than the lane's queue, so that
- * one huge file at its front leaves the other workers enough to do.
- *
- * The walk has a lane of higher priority: its next step is always more urgent
- * than one more file, as it is what keeps the workers busy.
+ * What cannot be read travels on in its place, and is told where its line would be.
  */
 
 #include <errno.h>
@@ -29,34 +20,44 @@
 
 #include "treesum_order.h"
 
-#define WINDOW 8192      /* files, about 400 bytes each */
-#define QUEUE 512        /* jobs that wait for a worker */
-#define STEP_FILES 64    /* a step ends after so many files … */
-#define STEP_READS 16    /* … or after so many directories */
+#define PATHS 8192       /* about 100 bytes each */
+#define PIECES 32        /* 128 KiB each at most */
+#define LINES 8192       /* about 150 bytes each */
+#define ASK 256          /* lines asked for at once */
 
+/* The item of the pipeline is a pointer to one of these. */
 struct file {
-	struct evwork_job job;
-	struct order *order;
-	struct file *next;
-	bool through;            /* can be printed */
-	int status;              /* then: 0 or what went wrong */
+	int status;              /* 0, or what went wrong */
+	struct piece *piece;     /* that was read and is to be hashed */
 	uint64_t bytes;
 	unsigned char digest[HASH_LENGTH];
 	char path[];
 };
 
-static void advance(struct order *order);
-
-/* ---- on a worker ---- */
-
-static int file_hash(struct evwork_job *job)
+static void file_free(struct file *file)
 {
-	struct file *file = EVWORK_CONTAINER(job, struct file, job);
-
-	return hash_file(file->order->hash, job, file->path, file->digest, &file->bytes);
+	piece_free(file->piece);
+	free(file);
 }
 
-static int step_add(struct step *step, const char *path, int error)
+static void file_drop(void *item, void *arg)
+{
+	(void)arg;
+	file_free(*(struct file **)item);
+}
+
+/* ---- on workers ---- */
+
+static int file_emit(struct evwork_emitter *out, struct file *file)
+{
+	int rc = evwork_emit(out, &file);
+
+	if (rc)
+		file_free(file);
+	return rc;
+}
+
+static int path_emit(struct evwork_emitter *out, const char *path, int error)
 {
 	size_t length = strlen(path) + 1;
 	struct file *file = calloc(1, sizeof(*file) + length);
@@ -64,52 +65,73 @@ static int step_add(struct step *step, const char *path, int error)
 	if (!file)
 		return -ENOMEM;
 	memcpy(file->path, path, length);
-	file->order = step->order;
-	file->through = error != 0;
 	file->status = -error;
-	if (step->last)
-		step->last->next = file;
-	else
-		step->first = file;
-	step->last = file;
-	step->count++;
-	return 0;
+	return file_emit(out, file);
 }
 
-static int step_walk(struct evwork_job *job)
+static int walk(struct evwork_emitter *out, void *arg)
 {
-	struct step *step = EVWORK_CONTAINER(job, struct step, job);
-	int reads = 0;
+	struct order *order = arg;
 	int rc = 0;
 
-	while (!rc && !step->ended && step->count < STEP_FILES && reads < STEP_READS) {
+	while (!rc && evwork_emit_room(out) > 0) {
 		const char *path = NULL;
-		int error = 0;
-		int event = walk_next(step->walk, &path, &error);
+		int error = 0, event = walk_next(order->walk, &path, &error);
 
 		if (event < 0)
 			return event;
 		if (event == WALK_END)
-			step->ended = true;
-		else if (event == WALK_DIRECTORY)
-			reads++;
-		else
-			rc = step_add(step, path, event == WALK_FAULT ? error : 0);
-		if (!rc)
-			rc = evwork_job_err(job);
+			return EVWORK_SOURCE_END;
+		if (event == WALK_DIRECTORY)
+			break;
+		rc = path_emit(out, path, event == WALK_FAULT ? error : 0);
 	}
-	return rc;
+	return rc ? rc : EVWORK_SOURCE_MORE;
+}
+
+static int read_first(struct evwork_emitter *out, void *item, void *arg)
+{
+	struct file *file = *(struct file **)item;
+
+	(void)arg;
+	if (!file->status)
+		file->status = piece_first(file->path, &file->piece);
+	return file_emit(out, file);
+}
+
+static int digest(struct evwork_emitter *out, void *item, void *arg)
+{
+	struct file *file = *(struct file **)item;
+	struct order *order = arg;
+
+	if (!file->status)
+		file->status = hash_pieces(order->hash, out, file->piece, file->digest, &file->bytes);
+	piece_free(file->piece);
+	file->piece = NULL;
+	return file_emit(out, file);
 }
 
 /* ---- on the loop ---- */
 
-static void stop(struct order *order)
+static void end_if_over(struct order *order)
 {
-	if (order->stopped)
-		return;
-	order->stopped = true;
+	if (order->done && out_is_empty(order->out))
+		order->ended(order);
+}
+
+/* No more files; what was printed is still written. */
+static void cut(struct order *order)
+{
+	if (!order->cut)
+		(void)evwork_pipeline_stop(order->pipeline); /* -EALREADY: done is to come */
+	order->cut = true;
+}
+
+void order_stop(struct order *order)
+{
 	out_discard(order->out);
-	(void)evwork_ctx_cancel(order->ctx, 0); /* cannot be dead: only this kills it */
+	cut(order);
+	end_if_over(order);
 }
 
 /* It cannot go on: memory or the output has failed. Said once. */
@@ -118,47 +140,16 @@ static void fail(struct order *order, const char *what, int error)
 	if (!order->failed)
 		console_report(order->console, what, error);
 	order->failed = true;
-	stop(order);
+	out_discard(order->out);
+	cut(order);
 }
 
-static void file_done(struct evwork_job *job, int status)
+/* Asks for more lines if there is room for them in the output. */
+static void ask(struct order *order)
 {
-	struct file *file = EVWORK_CONTAINER(job, struct file, job);
-	struct order *order = file->order;
-
-	file->through = true;
-	file->status = status;
-	order->hashing--;
-	if (!status) {
-		order->files++;
-		order->bytes += file->bytes;
-	}
-	advance(order);
-}
-
-/* What a step found before it was stopped or failed is in the window, too. */
-static void step_done(struct evwork_job *job, int status)
-{
-	struct step *step = EVWORK_CONTAINER(job, struct step, job);
-	struct order *order = step->order;
-
-	order->walking = false;
-	order->walked = step->ended;
-	order->window += step->count;
-	if (step->first) {
-		if (order->last)
-			order->last->next = step->first;
-		else
-			order->first = step->first;
-		order->last = step->last;
-		if (!order->unsent)
-			order->unsent = step->first;
-	}
-	step->first = step->last = NULL;
-	step->count = 0;
-	if (status && !order->stopped)
-		fail(order, "walk", -status);
-	advance(order);
+	if (!order->cut && order->asked == 0 && out_has_room(order->out) &&
+	    !evwork_pipeline_request(order->pipeline, ASK))
+		order->asked = ASK;
 }
 
 static void file_print(struct order *order, struct file *file)
@@ -168,93 +159,39 @@ static void file_print(struct order *order, struct file *file)
 	if (file->status) {
 		order->faulty = true;
 		console_report(order->console, file->path, -file->status);
+		if (order->first_error_ends)
+			cut(order);
 		return;
 	}
+	order->files++;
+	order->bytes += file->bytes;
 	console_yield(order->console);
 	rc = out_line(order->out, file->digest, sizeof(file->digest), file->path);
 	if (rc)
 		fail(order, "output", -rc);
 }
 
-static struct file *window_take(struct order *order)
+static void print(struct evwork_pipeline *pipeline, void *item, void *arg)
 {
-	struct file *file = order->first;
+	struct file *file = *(struct file **)item;
+	struct order *order = arg;
 
-	order->first = file->next;
-	if (!order->first)
-		order->last = NULL;
-	if (order->unsent == file)
-		order->unsent = file->next;
-	order->window--;
-	return file;
+	(void)pipeline;
+	order->asked--;
+	file_print(order, file);
+	file_free(file);
+	ask(order);
 }
 
-static void print(struct order *order)
+static void done(struct evwork_pipeline *pipeline, int status, void *arg)
 {
-	while (!order->stopped && order->first && order->first->through
-	       && out_has_room(order->out)) {
-		struct file *file = window_take(order);
+	struct order *order = arg;
 
-		file_print(order, file);
-		free(file);
-	}
-}
-
-/* Full means that many jobs are on their way; the end of one brings us back. */
-static void hash(struct order *order)
-{
-	while (!order->stopped && order->unsent) {
-		struct file *file = order->unsent;
-
-		if (!file->through) {
-			int rc;
-
-			evwork_job_init(&file->job, file_hash, file_done);
-			file->job.ctx = order->ctx;
-			file->job.lane = order->hash_lane;
-			rc = evwork_submit(order->loop, &file->job);
-			if (rc == -EAGAIN)
-				return;
-			if (rc) {
-				fail(order, "submit", -rc);
-				return;
-			}
-			order->hashing++;
-		}
-		order->unsent = file->next;
-	}
-}
-
-static void walk(struct order *order)
-{
-	int rc;
-
-	if (order->stopped || order->walking || order->walked
-	    || order->window + STEP_FILES > WINDOW)
-		return;
-	rc = evwork_submit(order->loop, &order->step.job);
-	if (rc)
-		fail(order, "submit", -rc);
-	else
-		order->walking = true;
-}
-
-static bool at_end(const struct order *order)
-{
-	if (order->walking || order->hashing)
-		return false;
-	if (order->stopped)
-		return true;
-	return order->walked && !order->first && out_is_empty(order->out);
-}
-
-static void advance(struct order *order)
-{
-	print(order);
-	hash(order);
-	walk(order);
-	if (at_end(order))
-		order->ended(order);
+	(void)pipeline;
+	order->done = true;
+	if (status && !order->cut)
+		fail(order, "walk", -status);
+	end_if_over(order);
 }
 
 static void written(int error, void *arg)
@@ -263,27 +200,11 @@ static void written(int error, void *arg)
 
 	if (error)
 		fail(order, "write error", error);
-	advance(order);
+	ask(order);
+	end_if_over(order);
 }
 
 /* ---- its life ---- */
-
-static int lanes_new(struct order *order)
-{
-	struct evwork_pool *pool = evwork_loop_pool(order->loop);
-	struct evwork_lane_options walk_options = { 0 }, hash_options = { 0 };
-	int rc;
-
-	walk_options.name = "walk";
-	walk_options.priority = 1;
-	walk_options.queue_limit = 1;
-	rc = evwork_lane_new(pool, &walk_options, &order->walk_lane);
-	if (rc)
-		return rc;
-	hash_options.name = "hash";
-	hash_options.queue_limit = QUEUE;
-	return evwork_lane_new(pool, &hash_options, &order->hash_lane);
-}
 
 int order_init(struct order *order, struct evwork_loop *loop, const char *root,
 	struct console *console, void (*ended)(struct order *order))
@@ -295,45 +216,37 @@ int order_init(struct order *order, struct evwork_loop *loop, const char *root,
 	order->ended = ended;
 	rc = out_new(evwork_loop_base(loop), STDOUT_FILENO, written, order, &order->out);
 	if (!rc)
-		rc = walk_new(root, &order->step.walk);
-	if (!rc)
-		rc = hash_new(&order->hash);
-	if (!rc)
-		rc = evwork_ctx_new(NULL, &order->ctx);
-	if (!rc)
-		rc = lanes_new(order);
-	if (rc)
-		return rc;
-	evwork_job_init(&order->step.job, step_walk, step_done);
-	order->step.job.ctx = order->ctx;
-	order->step.job.lane = order->walk_lane;
-	order->step.order = order;
-	return 0;
+		rc = walk_new(root, &order->walk);
+	return rc ? rc : hash_new(&order->hash);
 }
 
-/* The lanes go with their pool if they are still there then. */
 void order_fini(struct order *order)
 {
-	while (order->first)
-		free(window_take(order));
-	(void)evwork_lane_free(order->hash_lane);
-	(void)evwork_lane_free(order->walk_lane);
-	evwork_ctx_unref(order->ctx);
+	(void)evwork_pipeline_free(order->pipeline);
 	hash_free(order->hash);
-	walk_free(order->step.walk);
+	walk_free(order->walk);
 	out_free(order->out);
 }
 
-int order_start(struct order *order)
+int order_start(struct order *order, int threads)
 {
-	int rc = evwork_submit(order->loop, &order->step.job);
+	struct evwork_stage stages[] = {
+		{ .run = read_first, .width = threads, .queue = PATHS },
+		{ .run = digest, .width = threads, .queue = PIECES },
+	};
+	struct evwork_pipeline_options options = {
+		.source = walk, .stages = stages, .stage_count = 2, .item = print,
+		.window = LINES, .demand = 1, .done = done, .arg = order,
+		.item_size = sizeof(struct file *), .drop = file_drop,
+	};
+	int rc;
 
-	order->walking = rc == 0;
+	for (size_t i = 0; i < options.stage_count; i++) {
+		stages[i].item_size = sizeof(struct file *);
+		stages[i].drop = file_drop;
+	}
+	rc = evwork_pipeline_start(order->loop, &options, &order->pipeline);
+	if (!rc)
+		ask(order);
 	return rc;
-}
-
-void order_stop(struct order *order)
-{
-	stop(order);
-	advance(order);
 }
