@@ -293,6 +293,28 @@ void loop_update_alive(struct evwork_loop *loop)
 	}
 }
 
+int loop_wait_begin(struct evwork_loop *loop)
+{
+	int rc = loop_keep_alive(loop);
+
+	if (rc)
+		return rc;
+	sys_lock(&loop->mutex);
+	loop->timers_alive++;
+	sys_unlock(&loop->mutex);
+	return 0;
+}
+
+void loop_wait_end(struct evwork_loop *loop)
+{
+	sys_lock(&loop->mutex);
+	loop->timers_alive--;
+	sys_unlock(&loop->mutex);
+	/* A turn does this at its end. */
+	if (!loop->running && !loop->orphaned)
+		loop_update_alive(loop);
+}
+
 static void foreign_backs_off(struct evwork_loop *loop)
 {
 	bool orphaned;

@@ -78,7 +78,7 @@ struct evwork_loop {
 	struct timer_heap timers;
 	struct timer_heap alarms;     /* of closing pools, see loop_set_alarm */
 	uint64_t timer_count;         /* in the heap */
-	uint64_t timers_alive;        /* of these, how many keep the loop alive */
+	uint64_t timers_alive;        /* of these, how many keep the loop alive; and waits */
 	uint64_t timer_order;         /* of setting, watches included */
 	LIST_OF(struct evwork_watch) watches;    /* pending */
 	LIST_OF(struct evwork_watch) fired;      /* to be called in a later turn */
@@ -124,6 +124,10 @@ void turn_on_kick(struct letter *letter);
 int loop_keep_alive(struct evwork_loop *loop);
 void loop_update_alive(struct evwork_loop *loop);
 
+/* [loop] The same for somebody who waits without a timer, from one to the other: -ENOMEM. */
+int loop_wait_begin(struct evwork_loop *loop);
+void loop_wait_end(struct evwork_loop *loop);
+
 /* For libevent's timers: a year is never. */
 extern const struct timeval loop_far_away;
 
@@ -137,7 +141,7 @@ void loop_reset_tick(struct evwork_loop *loop);
  * keeps the loop by other means until it has rung or was stopped; an alarm neither counts
  * as pending nor keeps the base running.
  *
- * loop_set_alarm [any] sets it, or moves it if that is earlier; loop_stop_alarm [loop].
+ * loop_set_alarm [any] sets it, or moves it if that is earlier; loop_stop_alarm [any].
  */
 void loop_set_alarm(struct evwork_loop *loop, struct evwork_timer *alarm, int64_t due_ns);
 void loop_stop_alarm(struct evwork_loop *loop, struct evwork_timer *alarm);

@@ -183,11 +183,17 @@ void loop_set_alarm(struct evwork_loop *loop, struct evwork_timer *alarm, int64_
 
 void loop_stop_alarm(struct evwork_loop *loop, struct evwork_timer *alarm)
 {
+	bool here = loop_is_here(loop);
+
 	sys_lock(&loop->mutex);
-	if (timer_is_set(alarm))
+	if (timer_is_set(alarm)) {
 		timer_heap_remove(&loop->alarms, alarm);
+		/* A manual clock may wait for it. */
+		if (!here && loop->clock)
+			loop_kick(loop);
+	}
 	sys_unlock(&loop->mutex);
-	if (loop->clock && !loop->firing)
+	if (here && loop->clock && !loop->firing)
 		loop_arm_tick(loop);
 }
 
