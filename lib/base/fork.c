@@ -36,17 +36,32 @@ static void in_child(void)
 	sys_unlock(&mutex);
 }
 
-int fork_join(struct fork_entry *entry)
+static int register_locked(void)
 {
-	int rc = 0;
+	int rc = registered ? 0 : sys_atfork(before_fork, in_parent, in_child);
+
+	registered = rc == 0;
+	return rc;
+}
+
+int fork_notice(void)
+{
+	int rc;
 
 	sys_lock(&mutex);
-	if (!registered)
-		rc = sys_atfork(before_fork, in_parent, in_child);
-	if (rc == 0) {
-		registered = true;
+	rc = register_locked();
+	sys_unlock(&mutex);
+	return rc;
+}
+
+int fork_join(struct fork_entry *entry)
+{
+	int rc;
+
+	sys_lock(&mutex);
+	rc = register_locked();
+	if (rc == 0)
 		LIST_APPEND(&entries, entry, next, prev);
-	}
 	sys_unlock(&mutex);
 	return rc;
 }

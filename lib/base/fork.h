@@ -22,6 +22,10 @@ struct fork_entry {
 int fork_join(struct fork_entry *entry);
 void fork_leave(struct fork_entry *entry);
 
+/* For who looks at fork_here() and may be there before all pools and loops: forks are
+ * noticed from now on. -ENOMEM, only ever for the first of all. */
+int fork_notice(void);
+
 /* Up by one in each child. Relaxed: it changes while there is one thread. */
 extern atomic_uint fork_depth;
 
