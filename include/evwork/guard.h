@@ -48,6 +48,8 @@ struct evwork_permit {
 	/* The guard may delay the job: set a point in time on the clock of the pool
 	 * before which it must not start (S-LANE-6). 0 when acquire is called. */
 	int64_t not_before_ns;
+	/* For the guard's own use, too; 0 when acquire is called. */
+	uint64_t more[2];
 };
 
 /* How a job ended. */
@@ -55,6 +57,7 @@ struct evwork_end {
 	enum evwork_outcome outcome;
 	int status;        /* what work returned, or what done will get */
 	int64_t run_ns;    /* how long work ran; 0 if it never did */
+	int ran;           /* 1 if it did, else 0 */
 };
 
 /*

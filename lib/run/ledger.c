@@ -93,6 +93,7 @@ int ledger_acquire(struct evwork_ledger *ledger, const struct evwork_job *job)
 
 		permit->token = 0;
 		permit->not_before_ns = 0;
+		permit->more[0] = permit->more[1] = 0;
 		rc = acquire(lane->guards[i], job, permit);
 		if (rc != 0)
 			return rc < 0 ? rc : -EINVAL;
@@ -105,7 +106,7 @@ int ledger_acquire(struct evwork_ledger *ledger, const struct evwork_job *job)
 
 void ledger_end(struct evwork_ledger *ledger, int status, bool ran)
 {
-	struct evwork_end end = { EVWORK_IGNORE, status, 0 };
+	struct evwork_end end = { EVWORK_IGNORE, status, 0, ran };
 
 	if (ran) {
 		end.run_ns = clock_now(ledger->lane->pool->clock) - ledger->started_ns;

@@ -73,6 +73,8 @@ static int take_ledger(struct admission *admission)
 	if (lane->timeout_ns)
 		ledger->deadline_ns = sys_time_add(clock_now(lane->pool->clock),
 			lane->timeout_ns);
+	/* Guards of this library look at it. */
+	__atomic_store_n(&admission->job->_lane, lane, __ATOMIC_RELAXED);
 	rc = ledger_acquire(ledger, admission->job);
 	if (rc) {
 		ledger_end(ledger, rc, false);
