@@ -9,6 +9,7 @@
 
 #include <evwork/broadcast.h>
 #include <evwork/chan.h>
+#include <evwork/bucket.h>
 #include <evwork/clock.h>
 #include <evwork/crash.h>
 #include <evwork/ctx.h>

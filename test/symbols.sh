@@ -32,8 +32,9 @@ skip() {
 	echo "ok $n - $1 # SKIP $2"
 }
 
-# A name of ours before a parenthesis is a function: the headers define no inline
-# functions, and types and members never stand there.
+# A name of ours before a parenthesis is a function; types and members never stand
+# there. Inline functions are left out: they are declared so on the line of the name, and
+# those with two underscores are private.
 cat "$src"/include/evwork/*.h | $awk '
 	{
 		line = $0
@@ -57,9 +58,17 @@ cat "$src"/include/evwork/*.h | $awk '
 			}
 		}
 		while (match(text, /evwork_[a-z0-9_]+\(/)) {
-			print substr(text, RSTART, RLENGTH - 1)
+			name = substr(text, RSTART, RLENGTH - 1)
+			if (substr(text, 1, RSTART) ~ /static inline/ || name ~ /^evwork__/)
+				left_out[name]
+			seen[name]
 			text = substr(text, RSTART + RLENGTH)
 		}
+	}
+	END {
+		for (name in seen)
+			if (!(name in left_out))
+				print name
 	}' | sort -u >"$work/declared"
 
 $awk '$1 ~ /^evwork_[a-z0-9_]+;$/ { print substr($1, 1, length($1) - 1) }' \
