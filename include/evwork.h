@@ -18,6 +18,7 @@
 #include <evwork/job.h>
 #include <evwork/lane.h>
 #include <evwork/latch.h>
+#include <evwork/limiter.h>
 #include <evwork/log.h>
 #include <evwork/loop.h>
 #include <evwork/map.h>
