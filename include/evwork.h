@@ -19,6 +19,7 @@
 #include <evwork/lane.h>
 #include <evwork/latch.h>
 #include <evwork/limiter.h>
+#include <evwork/limiter_table.h>
 #include <evwork/log.h>
 #include <evwork/loop.h>
 #include <evwork/map.h>
