@@ -123,6 +123,7 @@ void work_late(const struct bench_case *test);
 void work_memory(const struct bench_case *test);
 void work_map(const struct bench_case *test);
 void work_pipeline(const struct bench_case *test);
+void work_breaker(const struct bench_case *test);
 
 /* Starts the peer; done is called for each completed job. */
 void bench_start(const struct bench_case *test, void (*done)(struct bench_job *job));

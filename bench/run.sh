@@ -13,12 +13,13 @@ rounds=${ROUNDS:-5}
 throughput_rounds=${THROUGHPUT_ROUNDS:-$((rounds * 2 < 15 ? rounds * 2 : 15))}
 memory_rounds=${MEMORY_ROUNDS:-$((rounds < 3 ? rounds : 3))}
 peers=${PEERS:-evwork null evwork-spin evwork-group evwork-map evwork-chan
-	evwork-pipeline evwork-limiter raw go go-group go-rate ivykis uv naive glib}
+	evwork-pipeline evwork-limiter evwork-breaker raw go go-group go-rate ivykis
+	uv naive glib}
 workloads=${WORKLOADS:-inline throughput-w1 throughput-w2 line pingpong-onecpu
 	pingpong sparse bare-2ms bare-100ms burst-2000x1us burst-200x10us
 	burst-10000x1us burst-10000x10us map-1000000x50ns chan chan-many select
 	pipeline-64 pipeline-256 pipeline-1024 late-flood late-heavy memory
-	limiter-given limiter-allow limiter-allow-2t limiter-keyed}
+	limiter-given limiter-allow limiter-allow-2t limiter-keyed breaker-1 breaker-2}
 seed=${SEED:-$(date +%s)}
 quick=${QUICK:+-q}
 
