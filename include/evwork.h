@@ -10,6 +10,7 @@
 #include <evwork/broadcast.h>
 #include <evwork/chan.h>
 #include <evwork/bucket.h>
+#include <evwork/adaptive.h>
 #include <evwork/breaker.h>
 #include <evwork/clock.h>
 #include <evwork/crash.h>

@@ -105,6 +105,16 @@ void notice_alarm_locked(struct notice *notice, int64_t due_ns)
 		loop_set_alarm(notice->loop, &notice->alarm, due_ns);
 }
 
+bool notice_may_end(struct notice *notice)
+{
+	bool may;
+
+	sys_lock(notice->mutex);
+	may = !notice->loop || loop_is_here(notice->loop);
+	sys_unlock(notice->mutex);
+	return may;
+}
+
 int notice_end(struct notice *notice)
 {
 	bool calling;

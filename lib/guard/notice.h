@@ -40,6 +40,9 @@ void notice_raise_locked(struct notice *notice);
  * called before. */
 void notice_alarm_locked(struct notice *notice, int64_t due_ns);
 
+/* [any] Whether notice_end would be let through here. */
+bool notice_may_end(struct notice *notice);
+
 /* Frees the owner, or has it freed when the callback that this comes from returns. -EPERM
  * on another thread than that of the loop. */
 int notice_end(struct notice *notice);
