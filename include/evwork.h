@@ -29,6 +29,7 @@
 #include <evwork/merge.h>
 #include <evwork/pipeline.h>
 #include <evwork/pool.h>
+#include <evwork/retry.h>
 #include <evwork/shutdown.h>
 #include <evwork/status.h>
 #include <evwork/timer.h>

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * Retries. All happens on the loop:
+ *
+ *	start ─letter─► attempt ──failed──► backoff ──time──► attempt ...
+ *	                   └─► done            └─ctx, close─► done
+ *
+ * From start to done the retry counts as something on its way to the loop, so the loop is
+ * there. During a backoff a timer and a watch on the context are set; whichever is called
+ * first stops the other. What must be kept meanwhile is allocated at start, so that nothing
+ * later needs memory, but for the contexts of attempts that have a time limit.
+ */
+
+#include "guard/retry.h"
+
+#include <errno.h>
+
+#include "base/fork.h"
+#include "guard/attempt.h"
+#include "run/ctx.h"
+#include "run/loop.h"
+
+struct evwork_retry_call {
+	struct evwork_retry *retry;
+	struct evwork_retry_policy *policy;
+	struct evwork_loop *loop;
+	bool own;                     /* see loop_enter */
+	struct evwork_ctx *ctx;       /* below the retry's, to be cancelled with it */
+	struct evwork_attempt attempt;
+	struct backoff backoff;
+	struct letter begin;
+	struct evwork_timer timer;
+	struct evwork_watch watch;
+};
+
+void evwork_retry_init(struct evwork_retry *retry, struct evwork_retry_policy *policy,
+	evwork_retry_done_fn done)
+{
+	*retry = (struct evwork_retry) { .policy = policy, .done = done };
+}
+
+/* The end. */
+
+static void release(struct evwork_retry_call *call)
+{
+	struct evwork_retry_policy *policy = call->policy;
+
+	sys_lock(&policy->mutex);
+	call->retry->_call = NULL;
+	policy->users--;
+	sys_unlock(&policy->mutex);
+	evwork_ctx_unref(call->ctx);
+	sys_free(call);
+}
+
+/* From here on the struct is the caller's, but that nobody was told. */
+static void let_go(struct evwork_retry_call *call)
+{
+	struct evwork_loop *loop = call->loop;
+	bool own = call->own;
+
+	release(call);
+	loop_leave(loop, own);
+}
+
+static void finish(struct evwork_retry_call *call, int status, enum evwork_retry_reason reason)
+{
+	struct evwork_retry *retry = call->retry;
+	/* Freed by force, in a callback of this retry. */
+	bool lost = call->loop->orphaned;
+
+	retry->reason = reason;
+	policy_count(call->policy, &call->policy->stats.stops[reason]);
+	let_go(call);
+	if (!lost)
+		retry->done(retry, status);
+}
+
+/* Attempts. */
+
+/* Whether the policy tries again after this error. */
+static bool retries(struct evwork_retry_call *call, int status)
+{
+	const struct evwork_retry_policy *policy = call->policy;
+	const struct evwork_attempt *attempt = &call->attempt;
+
+	if (attempt->permanent || (attempt->pushed_back && attempt->delay_ms < 0) ||
+	    status_is_final(status))
+		return false;
+	return policy->retryable ? policy->retryable(status, call->retry->attempts, policy->arg) :
+		status_is_retryable(status);
+}
+
+static int64_t next_delay(struct evwork_retry_call *call)
+{
+	struct evwork_retry_policy *policy = call->policy;
+
+	if (call->attempt.pushed_back) {
+		backoff_restart(&call->backoff, &policy->backoff);
+		return sys_time_mul(call->attempt.delay_ms, SYS_NS_PER_MS);
+	}
+	return backoff_next(&call->backoff, &policy->backoff, backoff_random(&policy->random));
+}
+
+static void wait_for(struct evwork_retry_call *call, int64_t delay_ns)
+{
+	struct evwork_retry *retry = call->retry;
+	int64_t due = sys_time_add(clock_now(call->loop->clock), delay_ns);
+	int rc;
+
+	/* Counted from before the callback, which may take its time: never early (S-GEN-11). */
+	if (call->policy->on_retry)
+		call->policy->on_retry(retry, retry->attempts, retry->last_error, delay_ns,
+			call->policy->arg);
+	rc = evwork_timer_start_at(call->loop, &call->timer, due);
+	if (rc == 0) {
+		rc = evwork_ctx_after(call->ctx, call->loop, &call->watch);
+		if (rc)
+			evwork_timer_stop(&call->timer);
+	}
+	if (rc)
+		finish(call, retry->last_error, rc == -ENOMEM ? EVWORK_RETRY_MEMORY :
+			EVWORK_RETRY_SHUTDOWN);
+}
+
+/* The attempt has failed, and its error may be tried again. */
+static void consider(struct evwork_retry_call *call)
+{
+	int64_t delay_ns, now, deadline;
+	int status = call->retry->last_error;
+
+	if (call->retry->attempts >= call->policy->max_attempts) {
+		finish(call, status, EVWORK_RETRY_ATTEMPTS);
+		return;
+	}
+	if (atomic_load_explicit(&call->loop->closing, memory_order_relaxed)) {
+		finish(call, status, EVWORK_RETRY_SHUTDOWN);
+		return;
+	}
+	delay_ns = next_delay(call);
+	now = clock_now(call->loop->clock);
+	deadline = evwork_ctx_deadline(call->ctx);
+	if (deadline != EVWORK_NEVER && sys_time_add(now, delay_ns) >= deadline)
+		finish(call, status, EVWORK_RETRY_DEADLINE);
+	else if (call->policy->budget && evwork_budget_withdraw(call->policy->budget) != 0)
+		finish(call, status, EVWORK_RETRY_BUDGET);
+	else
+		wait_for(call, delay_ns);
+}
+
+static void on_ended(struct evwork_attempt *attempt, int status)
+{
+	struct evwork_retry_call *call = EVWORK_CONTAINER(attempt, struct evwork_retry_call,
+		attempt);
+	int err;
+
+	if (status == 0) {
+		finish(call, 0, EVWORK_RETRY_OK);
+		return;
+	}
+	call->retry->last_error = status;
+	err = evwork_ctx_err(call->ctx);
+	if (err)
+		finish(call, err, EVWORK_RETRY_CTX);
+	else if (!retries(call, status))
+		finish(call, status, EVWORK_RETRY_PERMANENT);
+	else
+		consider(call);
+}
+
+static void begin_attempt(struct evwork_retry_call *call)
+{
+	struct evwork_retry *retry = call->retry;
+	int rc, err = evwork_ctx_err(call->ctx);
+
+	if (err) {
+		finish(call, err, EVWORK_RETRY_CTX);
+		return;
+	}
+	call->attempt.number = ++retry->attempts;
+	rc = attempt_begin(&call->attempt, call->ctx, call->policy->attempt_timeout_ms);
+	if (rc == -ESHUTDOWN) {
+		/* No further attempt (S-SHUT-2). */
+		retry->attempts--;
+		finish(call, retry->attempts ? retry->last_error : rc, EVWORK_RETRY_SHUTDOWN);
+		return;
+	}
+	policy_count(call->policy, &call->policy->stats.attempts);
+	if (retry->attempts > 1)
+		policy_count(call->policy, &call->policy->stats.retries);
+	if (rc)
+		on_ended(&call->attempt, rc);
+}
+
+static void on_lost(struct evwork_attempt *attempt)
+{
+	let_go(EVWORK_CONTAINER(attempt, struct evwork_retry_call, attempt));
+}
+
+/* Backoffs. */
+
+static void on_timer(struct evwork_timer *timer, int status)
+{
+	struct evwork_retry_call *call = EVWORK_CONTAINER(timer, struct evwork_retry_call, timer);
+
+	evwork_ctx_stop(&call->watch);
+	if (status)
+		finish(call, status, EVWORK_RETRY_SHUTDOWN);
+	else
+		begin_attempt(call);
+}
+
+static void on_watch(struct evwork_watch *watch, int status)
+{
+	struct evwork_retry_call *call = EVWORK_CONTAINER(watch, struct evwork_retry_call, watch);
+
+	evwork_timer_stop(&call->timer);
+	finish(call, status, evwork_ctx_err(call->ctx) ? EVWORK_RETRY_CTX : EVWORK_RETRY_SHUTDOWN);
+}
+
+static void on_watch_lost(struct evwork_watch *watch)
+{
+	struct evwork_retry_call *call = EVWORK_CONTAINER(watch, struct evwork_retry_call, watch);
+
+	/* Before its memory goes: the loop has still to come to its timers. */
+	evwork_timer_stop(&call->timer);
+	let_go(call);
+}
+
+/* The beginning. */
+
+static void on_begin(struct letter *letter)
+{
+	struct evwork_retry_call *call = EVWORK_CONTAINER(letter, struct evwork_retry_call, begin);
+
+	if (call->policy->budget)
+		evwork_budget_deposit(call->policy->budget);
+	begin_attempt(call);
+}
+
+static void on_begin_lost(struct letter *letter)
+{
+	let_go(EVWORK_CONTAINER(letter, struct evwork_retry_call, begin));
+}
+
+static void call_init(struct evwork_retry_call *call, struct evwork_loop *loop,
+	struct evwork_retry *retry)
+{
+	call->retry = retry;
+	call->policy = retry->policy;
+	call->loop = loop;
+	call->attempt.op = &retry->op;
+	call->attempt.loop = loop;
+	call->attempt.ended = on_ended;
+	call->attempt.lost = on_lost;
+	backoff_restart(&call->backoff, &retry->policy->backoff);
+	letter_init(&call->begin, on_begin, on_begin_lost);
+	evwork_timer_init(&call->timer, on_timer);
+	evwork_watch_init(&call->watch, on_watch);
+	call->watch._lost = on_watch_lost;
+}
+
+/* Makes the retry pending; false if it was. */
+static bool reserve(struct evwork_retry *retry, struct evwork_retry_call *call)
+{
+	bool idle;
+
+	sys_lock(&retry->policy->mutex);
+	idle = !retry->_call;
+	if (idle) {
+		retry->_call = call;
+		retry->policy->users++;
+	}
+	sys_unlock(&retry->policy->mutex);
+	return idle;
+}
+
+static int check(struct evwork_loop *loop, const struct evwork_retry *retry)
+{
+	if (!loop || !retry || !retry->policy || !retry->done || !op_valid(&retry->op))
+		return -EINVAL;
+	if (loop->inherited || retry->policy->made_in != fork_here() ||
+	    (!ctx_is_background(retry->ctx) && ctx_is_inherited(retry->ctx)))
+		return -ESHUTDOWN;
+	return 0;
+}
+
+int evwork_retry_start(struct evwork_loop *loop, struct evwork_retry *retry)
+{
+	struct evwork_retry_call *call;
+	int rc = check(loop, retry);
+
+	if (rc)
+		return rc;
+	call = sys_zalloc(sizeof(*call));
+	if (!call)
+		return -ENOMEM;
+	call_init(call, loop, retry);
+	if (!reserve(retry, call)) {
+		sys_free(call);
+		return -EBUSY;
+	}
+	rc = atomic_load_explicit(&loop->closing, memory_order_relaxed) ? -ESHUTDOWN :
+		evwork_ctx_err(retry->ctx);
+	if (rc == 0)
+		rc = evwork_ctx_new(retry->ctx, &call->ctx);
+	if (rc == 0)
+		rc = loop_enter(loop, &call->own);
+	if (rc) {
+		release(call);
+		return rc;
+	}
+	retry->attempts = retry->last_error = 0;
+	mailbox_post(loop->box, &call->begin.mail);
+	return 0;
+}
+
+int evwork_retry_cancel(struct evwork_retry *retry)
+{
+	struct evwork_ctx *ctx = NULL;
+	int rc;
+
+	if (!retry || !retry->policy)
+		return -EINVAL;
+	if (retry->policy->made_in != fork_here())
+		return -ESHUTDOWN;
+	sys_lock(&retry->policy->mutex);
+	if (retry->_call)
+		ctx = evwork_ctx_ref(retry->_call->ctx);
+	sys_unlock(&retry->policy->mutex);
+	if (!ctx)
+		return -ESRCH;
+	rc = evwork_ctx_cancel(ctx, 0);
+	evwork_ctx_unref(ctx);
+	return rc;
+}
