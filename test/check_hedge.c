@@ -301,6 +301,7 @@ START_TEST(budget_refuses)
 	pass(&scene, 10 * MS);
 	expect(&scene, 2, 0, 0);
 	pass(&scene, 10 * MS);
+	ck_assert_int_eq(scene.hedge.refused, 1);
 	pass(&scene, 10 * MS);
 	pass(&scene, 10 * MS);
 	expect(&scene, 2, 0, 0);

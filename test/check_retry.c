@@ -23,7 +23,8 @@ struct scene {
 	/* The operation: what the attempts return, the last one for ever. */
 	int results[LOG];
 	struct evwork_attempt *attempt;    /* of start, the one that is out */
-	int64_t push_back;                 /* -1: none; -2: do not retry; of the first attempt */
+	int pushes;                        /* the attempt that names a delay */
+	int64_t push_back;                 /* -1: none; -2: do not retry */
 	bool permanent;
 	struct gate *gate;                 /* the first attempt waits in it, may be NULL */
 	atomic_int begun, running;
@@ -54,7 +55,7 @@ static void begin(struct scene *scene, struct evwork_attempt *attempt)
 		scene->begun_ns[n] = now_of(scene);
 	scene->wrong_thread |= evwork_attempt_number(attempt) != n + 1 ||
 		!evwork_attempt_ctx(attempt);
-	if (n == 0 && scene->push_back != -1)
+	if (n + 1 == scene->pushes && scene->push_back != -1)
 		evwork_attempt_push_back(attempt, scene->push_back);
 	if (scene->permanent)
 		evwork_attempt_permanent(attempt);
@@ -138,6 +139,7 @@ static void open_scene(struct scene *scene, struct evwork_retry_options options,
 	world_open_manual(&scene->world, 1, START_NS);
 	scene->thread = pthread_self();
 	scene->push_back = -1;
+	scene->pushes = 1;
 	for (i = 0; i < LOG; i++)
 		scene->results[i] = result;
 	options.on_retry = on_retry;
@@ -506,11 +508,12 @@ START_TEST(pushed_back)
 	open_scene(&scene, (struct evwork_retry_options) { .max_attempts = 4, .base_ms = 10,
 		.cap_ms = 20 }, -EAGAIN);
 	scene.push_back = 500;
+	scene.pushes = 2;
 	run_retry(&scene);
 	expect_end(&scene, -EAGAIN, EVWORK_RETRY_ATTEMPTS, 4);
-	ck_assert_int_eq(scene.begun_ns[1], scene.begun_ns[0] + 500 * MS);
-	ck_assert_int_eq(scene.begun_ns[2], scene.begun_ns[1] + 10 * MS);
-	ck_assert_int_eq(scene.begun_ns[3], scene.begun_ns[2] + 20 * MS);
+	ck_assert_int_eq(scene.begun_ns[1], scene.begun_ns[0] + 10 * MS);
+	ck_assert_int_eq(scene.begun_ns[2], scene.begun_ns[1] + 500 * MS);
+	ck_assert_int_eq(scene.begun_ns[3], scene.begun_ns[2] + 10 * MS);
 	close_scene(&scene);
 
 	open_scene(&scene, (struct evwork_retry_options) { .max_attempts = 1 }, -EAGAIN);

@@ -98,8 +98,8 @@ static void set_limit_locked(struct evwork_adaptive *adaptive, int limit)
 
 bool adaptive_take_locked(struct evwork_adaptive *adaptive)
 {
-	if (adaptive->counts.in_flight >= adaptive->counts.limit ||
-	    adaptive_is_awaited_locked(adaptive)) {
+	/* Where there is room nobody waits who could be served. */
+	if (adaptive->counts.in_flight >= adaptive->counts.limit) {
 		adaptive->counts.refused++;
 		return false;
 	}

@@ -62,9 +62,7 @@ bool adaptive_inherited(const struct evwork_adaptive *adaptive);
 bool adaptive_take_locked(struct evwork_adaptive *adaptive);
 void adaptive_give_back_locked(struct evwork_adaptive *adaptive);
 
-/* adaptive_wait.c: the first who can still be served, and serves as many as may be. Both
- * under the lock. */
-bool adaptive_is_awaited_locked(const struct evwork_adaptive *adaptive);
+/* adaptive_wait.c, under the lock: serves as many as may be. Whoever makes room calls it. */
 void adaptive_serve_locked(struct evwork_adaptive *adaptive);
 
 #endif

@@ -24,11 +24,6 @@ static struct evwork_adaptive_waiter *first_live(const struct evwork_adaptive *a
 	return waiter;
 }
 
-bool adaptive_is_awaited_locked(const struct evwork_adaptive *adaptive)
-{
-	return first_live(adaptive) != NULL;
-}
-
 static void delist_locked(struct evwork_adaptive *adaptive,
 	struct evwork_adaptive_waiter *waiter)
 {
@@ -110,11 +105,10 @@ void evwork_adaptive_waiter_init(struct evwork_adaptive_waiter *waiter, evwork_a
 /* The waiter belongs to this call; all but room was checked. */
 static int begin_locked(struct evwork_adaptive *adaptive, struct evwork_adaptive_waiter *waiter)
 {
-	bool at_once = adaptive->counts.in_flight < adaptive->counts.limit &&
-		!adaptive_is_awaited_locked(adaptive);
 	int rc;
 
-	if (!at_once && adaptive->counts.waiting >= adaptive->queue_limit) {
+	if (adaptive->counts.in_flight >= adaptive->counts.limit &&
+	    adaptive->counts.waiting >= adaptive->queue_limit) {
 		adaptive->counts.refused++;
 		return -EAGAIN;
 	}
