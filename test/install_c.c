@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A C user of the installed library: one job on a pool, its done on the loop, and then a
- * group of two. */
+/* A C user of the installed library: one job on a pool, its done on the loop, then a group
+ * of two, and a dependency that is protected by a breaker and a limit. */
 
 #include <event2/event.h>
 #include <evwork.h>
@@ -73,6 +73,54 @@ static void use_group(struct event_base *base, struct evwork_loop *loop)
 	must(parts[0].runs == 1 && parts[1].runs == 1, "the members");
 }
 
+static int broken_run(struct evwork_job *job)
+{
+	(void)job;
+	return -EIO;
+}
+
+/* It fails once, and then nothing is let through. */
+static void use_guards(struct event_base *base, struct evwork_pool *pool,
+	struct evwork_loop *loop)
+{
+	struct evwork_breaker_options breaker_options = { .rule = EVWORK_BREAKER_CONSECUTIVE,
+		.in_a_row = 1 };
+	struct evwork_adaptive_options limit_options = { .algorithm = EVWORK_ADAPTIVE_FIXED,
+		.limit = 1 };
+	struct evwork_adaptive *limit;
+	struct evwork_breaker *breaker;
+	struct evwork_lane *billing;
+	struct request requests[2] = { { .number = 1 } };
+	int i;
+
+	must(evwork_breaker_new(&breaker_options, &breaker) == 0, "evwork_breaker_new");
+	must(evwork_adaptive_new(&limit_options, &limit) == 0, "evwork_adaptive_new");
+	{
+		struct evwork_guard *guards[] = {
+			evwork_breaker_guard(breaker),
+			evwork_adaptive_guard(limit),
+		};
+		struct evwork_lane_options options = {
+			.name = "billing", .timeout_ms = 60000, .max_running = EVWORK_HALF,
+			.guards = guards, .guard_count = 2,
+		};
+
+		must(evwork_lane_new(pool, &options, &billing) == 0, "evwork_lane_new");
+	}
+	for (i = 0; i < 2; i++) {
+		evwork_job_init(&requests[i].job, broken_run, square_done);
+		requests[i].job.lane = billing;
+	}
+	must(evwork_submit(loop, &requests[0].job) == 0, "the first submit");
+	must(evwork_submit(loop, &requests[1].job) == -EAGAIN, "the limit");
+	must(event_base_dispatch(base) >= 0, "event_base_dispatch");
+	must(requests[0].status == -EIO, "the status of the first");
+	must(evwork_submit(loop, &requests[1].job) == -EHOSTDOWN, "the breaker");
+	must(evwork_lane_free(billing) == 0, "evwork_lane_free");
+	must(evwork_adaptive_free(limit) == 0, "evwork_adaptive_free");
+	must(evwork_breaker_free(breaker) == 0, "evwork_breaker_free");
+}
+
 int main(void)
 {
 	struct event_base *base = event_base_new();
@@ -95,6 +143,7 @@ int main(void)
 	must(evwork_job_ran(&request.job) == 1, "evwork_job_ran");
 
 	use_group(base, loop);
+	use_guards(base, pool, loop);
 
 	must(evwork_loop_free(loop) == 0, "evwork_loop_free");
 	must(evwork_pool_free(pool) == 0, "evwork_pool_free");

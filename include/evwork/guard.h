@@ -12,6 +12,27 @@
  * when its outcome is fixed: when its work returned, or when it ended without
  * running (S-LANE-3).
  *
+ * A dependency with all that protects it is one lane, and using it a plain submit:
+ *
+ *	struct evwork_guard *guards[] = {
+ *		evwork_breaker_guard(breaker),      // refuses at once while it fails
+ *		evwork_adaptive_guard(limit),       // no more at once than it bears
+ *	};
+ *	struct evwork_lane_options options = {
+ *		.name = "billing", .timeout_ms = 2000, .max_running = EVWORK_HALF,
+ *		.guards = guards, .guard_count = 2,
+ *	};
+ *	evwork_lane_new(pool, &options, &billing);
+ *
+ *	request->job.lane = billing;
+ *	rc = evwork_submit(loop, &request->job);    // -EHOSTDOWN, -EAGAIN, or 0
+ *
+ * with evwork/breaker.h, evwork/adaptive.h, and evwork/retry.h for what is tried again. The
+ * order matters little to breaker and limit, as what is taken before a refusal is given back
+ * as if it had not been.
+ *
+ * A guard of your own:
+ *
  *	static int quota_acquire(struct evwork_guard *guard,
  *	        const struct evwork_job *job, struct evwork_permit *permit)
  *	{

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * A protected dependency: one lane with a breaker and a limit, used by plain submits and by
+ * retries, from many threads. Whatever becomes of the jobs, no permit is lost and all are
+ * accounted for. EVWORK_STRESS_SEED repeats the random choices.
+ */
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "support.h"
+
+#define START_NS INT64_C(1000000000)
+#define MS INT64_C(1000000)
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+static uint64_t stress_seed;
+static _Thread_local uint64_t chance_state;
+
+static void chance_seed(uint64_t stream)
+{
+	chance_state = (stress_seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
+}
+
+static int chance(int n)
+{
+	chance_state ^= chance_state << 13;
+	chance_state ^= chance_state >> 7;
+	chance_state ^= chance_state << 17;
+	return (int)((chance_state >> 20) % (uint64_t)n);
+}
+
+struct dependency {
+	struct evwork_breaker *breaker;
+	struct evwork_adaptive *limit;
+	struct evwork_lane *lane;
+};
+
+static void open_dependency(struct dependency *it, struct world *world,
+	struct evwork_breaker_options breaker, struct evwork_adaptive_options limit, size_t queue_limit)
+{
+	struct evwork_guard *guards[2];
+	struct evwork_lane_options options = { .name = "dependency", .guards = guards,
+		.guard_count = 2, .queue_limit = queue_limit };
+
+	breaker.clock = world->clock;
+	ck_assert_int_eq(evwork_breaker_new(&breaker, &it->breaker), 0);
+	ck_assert_int_eq(evwork_adaptive_new(&limit, &it->limit), 0);
+	guards[0] = evwork_breaker_guard(it->breaker);
+	guards[1] = evwork_adaptive_guard(it->limit);
+	ck_assert_int_eq(evwork_lane_new(world->pool, &options, &it->lane), 0);
+}
+
+static void close_dependency(struct dependency *it)
+{
+	ck_assert_int_eq(evwork_lane_free(it->lane), 0);
+	ck_assert_int_eq(evwork_adaptive_free(it->limit), 0);
+	ck_assert_int_eq(evwork_breaker_free(it->breaker), 0);
+}
+
+static struct evwork_breaker_metrics breaker_of(struct dependency *it)
+{
+	struct evwork_breaker_metrics metrics;
+
+	ck_assert_int_eq(evwork_breaker_metrics(it->breaker, &metrics), 0);
+	return metrics;
+}
+
+static struct evwork_adaptive_metrics limit_of(struct dependency *it)
+{
+	struct evwork_adaptive_metrics metrics;
+
+	ck_assert_int_eq(evwork_adaptive_metrics(it->limit, &metrics), 0);
+	return metrics;
+}
+
+/* S-LANE-2, S-BRK-12: a trial that the limit refuses gives its permit back. */
+START_TEST(refused_by_the_second)
+{
+	struct dependency it;
+	struct gate_job held;
+	struct probe probes[3];
+	struct world world;
+	struct gate gate;
+	int i;
+
+	world_open_manual(&world, 1, START_NS);
+	open_dependency(&it, &world, (struct evwork_breaker_options) { .trials = 2,
+		.initial = EVWORK_BREAKER_HALF_OPEN, .trial_rule = EVWORK_BREAKER_CONSECUTIVE },
+		(struct evwork_adaptive_options) { .algorithm = EVWORK_ADAPTIVE_FIXED, .limit = 1 }, 0);
+	gate_init(&gate);
+	block_workers(&world, &gate, &held, 1);
+	for (i = 0; i < 3; i++) {
+		probe_init(&probes[i], 0);
+		probes[i].job.lane = it.lane;
+		ck_assert_int_eq(evwork_submit(world.loop, &probes[i].job), i ? -EAGAIN : 0);
+	}
+	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	unblock_workers(&world, &gate);
+	/* Two have not used up the other trial. */
+	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), 0);
+	world_run(&world);
+	ck_assert_int_eq(breaker_of(&it).state, EVWORK_BREAKER_CLOSED);
+	ck_assert_uint_eq(breaker_of(&it).success, 2);
+	ck_assert_uint_eq(breaker_of(&it).ignored, 2);
+	gate_fini(&gate);
+	close_dependency(&it);
+	world_close(&world);
+}
+END_TEST
+
+/* The storm: jobs and retries that fail, panic, expire and are cancelled. */
+
+enum { THREADS = 3, JOBS = 16 };
+
+struct request {
+	struct evwork_job job;
+	atomic_int out;
+	int result;
+};
+
+struct storm {
+	struct world world;
+	struct dependency it;
+	int rounds;
+	struct feeder {
+		pthread_t thread;
+		struct storm *storm;
+		uint64_t stream, accepted;
+		struct request requests[JOBS];
+	} feeders[THREADS];
+	struct evwork_retry retries[JOBS];
+	int started, ended;
+};
+
+static int request_run(struct evwork_job *job)
+{
+	struct request *request = EVWORK_CONTAINER(job, struct request, job);
+
+	if (request->result == 1)
+		evwork_panic(job, "as drawn");
+	return request->result;
+}
+
+static void request_done(struct evwork_job *job, int status)
+{
+	(void)status;
+	atomic_store(&EVWORK_CONTAINER(job, struct request, job)->out, 0);
+}
+
+static const int results[] = { 0, 0, 0, 0, -EIO, -ETIMEDOUT, -ECANCELED, 1 };
+
+static void *feed(void *arg)
+{
+	struct feeder *feeder = arg;
+	struct storm *storm = feeder->storm;
+	int round;
+
+	chance_seed(feeder->stream);
+	for (round = 0; round < storm->rounds; round++) {
+		struct request *request = &feeder->requests[chance(JOBS)];
+
+		if (atomic_load(&request->out)) {
+			/* Its done is on the loop: it may come in between, which is -ESRCH. */
+			if (chance(4) == 0)
+				evwork_cancel(&request->job);
+			continue;
+		}
+		request->result = results[chance(8)];
+		atomic_store(&request->out, 1);
+		if (evwork_submit(storm->world.loop, &request->job) == 0)
+			feeder->accepted++;
+		else
+			atomic_store(&request->out, 0);
+	}
+	return NULL;
+}
+
+static int try_run(struct evwork_attempt *attempt, void *arg)
+{
+	(void)arg;
+	return evwork_attempt_number(attempt) % 2 ? -ECONNRESET : 0;
+}
+
+static void retry_done(struct evwork_retry *retry, int status)
+{
+	struct storm *storm = retry->op.arg;
+
+	(void)status;
+	storm->ended++;
+	if (storm->started < storm->rounds / 100 &&
+	    evwork_retry_start(storm->world.loop, retry) == 0)
+		storm->started++;
+}
+
+static void start_retries(struct storm *storm, struct evwork_retry_policy *policy)
+{
+	int i;
+
+	for (i = 0; i < JOBS; i++) {
+		evwork_retry_init(&storm->retries[i], policy, retry_done);
+		storm->retries[i].op = (struct evwork_op) { .run = try_run, .arg = storm,
+			.lane = storm->it.lane };
+		ck_assert_int_eq(evwork_retry_start(storm->world.loop, &storm->retries[i]), 0);
+		storm->started++;
+	}
+}
+
+static void start_feeders(struct storm *storm)
+{
+	int i, k;
+
+	for (i = 0; i < THREADS; i++) {
+		struct feeder *feeder = &storm->feeders[i];
+
+		feeder->storm = storm;
+		feeder->stream = (uint64_t)i + 1;
+		for (k = 0; k < JOBS; k++) {
+			evwork_job_init(&feeder->requests[k].job, request_run, request_done);
+			feeder->requests[k].job.lane = storm->it.lane;
+		}
+		ck_assert_int_eq(pthread_create(&feeder->thread, NULL, feed, feeder), 0);
+	}
+}
+
+/* S-LANE-3, S-BRK-3, S-ADP-1, S-RTY-14: nothing is out in the end, and what was taken is what
+ * came back. */
+START_TEST(no_permit_is_lost)
+{
+	static struct storm storm;
+	struct evwork_retry_options options = { .base_ms = 1, .cap_ms = 1, .seed = 1 };
+	struct evwork_retry_policy *policy;
+	struct evwork_breaker_metrics breaker;
+	struct evwork_adaptive_metrics limit;
+	struct evwork_lane_stats lane;
+	int i;
+
+	memset(&storm, 0, sizeof(storm));
+	storm.rounds = SANITIZED || support_slow() > 1 ? 20000 : 200000;
+	world_open(&storm.world, 2);
+	open_dependency(&storm.it, &storm.world, (struct evwork_breaker_options) { .window = 16,
+		.min_calls = 8, .failure_percent = 60, .open_ms = 1, .trials = 3, .half_open_ms = 5 },
+		(struct evwork_adaptive_options) { .limit = 10, .max = 40 }, 16);
+	ck_assert_int_eq(evwork_retry_policy_new(&options, &policy), 0);
+	start_retries(&storm, policy);
+	start_feeders(&storm);
+	world_run_until(&storm.world, &storm.ended, storm.rounds / 100);
+	for (i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_join(storm.feeders[i].thread, NULL), 0);
+	do {
+		one_pass(storm.world.base);
+		lane = stats_of(storm.it.lane);
+	} while (lane.accepted != lane.delivered || storm.ended < storm.started);
+	breaker = breaker_of(&storm.it);
+	limit = limit_of(&storm.it);
+	ck_assert_int_eq(limit.in_flight, 0);
+	ck_assert_int_eq(breaker.trials_out, 0);
+	ck_assert_uint_eq(limit.allowed, limit.success + limit.dropped + limit.ignored);
+	/* Each submit that came to the breaker was refused by it, or reported to it. */
+	ck_assert_uint_eq(lane.refused_guard, breaker.not_permitted + limit.refused);
+	ck_assert_uint_eq(breaker.success + breaker.failure + breaker.ignored + breaker.stale,
+		limit.allowed + limit.refused);
+	ck_assert_int_eq(evwork_retry_policy_free(policy), 0);
+	close_dependency(&storm.it);
+	world_close(&storm.world);
+}
+END_TEST
+
+int main(void)
+{
+	const char *seed = getenv("EVWORK_STRESS_SEED");
+	Suite *suite = suite_create("guards");
+	TCase *guards = support_case(suite, "guards");
+
+	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
+	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)stress_seed);
+	tcase_add_test(guards, refused_by_the_second);
+	tcase_add_test(guards, no_permit_is_lost);
+	return support_run(suite);
+}
