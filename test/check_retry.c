@@ -22,6 +22,8 @@ struct scene {
 	struct evwork_retry retry;
 	/* The operation: what the attempts return, the last one for ever. */
 	int results[LOG];
+	struct evwork_attempt *attempts[LOG];   /* of start */
+	int drops, dropped;                /* of op.drop, and the last status */
 	struct evwork_attempt *attempt;    /* of start, the one that is out */
 	int pushes;                        /* the attempt that names a delay */
 	int64_t push_back;                 /* -1: none; -2: do not retry */
@@ -90,8 +92,18 @@ static void start(struct evwork_attempt *attempt, void *arg)
 		evwork_attempt_job(attempt);
 	begin(scene, attempt);
 	scene->attempt = attempt;
+	scene->attempts[evwork_attempt_number(attempt) % LOG] = attempt;
 	if (scene->on_begin)
 		scene->on_begin(scene);
+}
+
+static void on_drop(struct evwork_attempt *attempt, int status, void *arg)
+{
+	struct scene *scene = arg;
+
+	(void)attempt;
+	scene->drops++;
+	scene->dropped = status;
 }
 
 /* Ends the attempt that is out. */
@@ -398,6 +410,102 @@ START_TEST(attempts_time_out)
 	ck_assert_int_eq(scene.seen, 0);
 	gate_fini(&gate);
 	close_scene(&scene);
+}
+END_TEST
+
+static void open_overlap(struct scene *scene, int attempts)
+{
+	open_scene(scene, (struct evwork_retry_options) { .attempt_timeout_ms = 10, .overlap = 1,
+		.idempotent = 1, .max_attempts = attempts, .base_ms = 5 }, 0);
+	on_the_loop(scene);
+	scene->retry.op.drop = on_drop;
+	ck_assert_int_eq(start_retry(scene), 0);
+	world_turns(&scene->world, 3);
+}
+
+static void pass(struct scene *scene, int64_t ms)
+{
+	ck_assert_int_eq(evwork_clock_advance(scene->world.clock, ms * MS), 0);
+	world_turns(&scene->world, 5);
+}
+
+static void end_number(struct scene *scene, int number, int status)
+{
+	ck_assert_int_eq(evwork_attempt_end(scene->attempts[number], status), 0);
+	world_turns(&scene->world, 5);
+}
+
+/* S-RTY-2, OVERLAP: the next attempt begins though one that is out of time still runs, whose
+ * late result is dropped, before done or after it. */
+START_TEST(overlap)
+{
+	int late;
+
+	for (late = 0; late < 2; late++) {
+		struct scene scene;
+
+		open_overlap(&scene, 3);
+		pass(&scene, 9);
+		ck_assert_int_eq(scene.told, 0);
+		pass(&scene, 1);
+		ck_assert_int_eq(scene.told_status, -ETIMEDOUT);
+		ck_assert_int_eq(evwork_ctx_err(evwork_attempt_ctx(scene.attempts[1])), -ETIMEDOUT);
+		pass(&scene, 5);
+		ck_assert_int_eq(atomic_load(&scene.begun), 2);
+		if (!late)
+			end_number(&scene, 1, 0);
+		ck_assert_int_eq(scene.dones, 0);
+		ck_assert_int_eq(scene.drops, !late);
+		end_number(&scene, 2, 0);
+		expect_end(&scene, 0, EVWORK_RETRY_OK, 2);
+		if (late) {
+			/* The retry may be used again, but the loop is kept. */
+			ck_assert_int_eq(evwork_retry_cancel(&scene.retry), -ESRCH);
+			ck_assert_int_eq(evwork_loop_free(scene.world.loop), -EBUSY);
+			end_number(&scene, 1, -EIO);
+		}
+		ck_assert_int_eq(scene.drops, 1);
+		ck_assert_int_eq(scene.dropped, late ? -EIO : 0);
+		ck_assert(scene.overlap);
+		scene.overlap = false;
+		close_scene(&scene);
+	}
+}
+END_TEST
+
+/* All are abandoned, and then the loop is closed, or freed by force. */
+START_TEST(overlap_ends)
+{
+	int forced;
+
+	for (forced = 0; forced < 2; forced++) {
+		struct scene scene;
+
+		open_overlap(&scene, 2);
+		pass(&scene, 10);
+		pass(&scene, 5);
+		ck_assert_int_eq(atomic_load(&scene.begun), 2);
+		if (forced) {
+			/* One is abandoned, one is out. */
+			ck_assert_int_gt(evwork_loop_free_force(scene.world.loop), 0);
+			scene.world.loop = NULL;
+			ck_assert_int_eq(evwork_attempt_end(scene.attempts[1], 0), 0);
+			ck_assert_int_eq(evwork_attempt_end(scene.attempts[2], 0), 0);
+			ck_assert_int_eq(scene.dones, 0);
+			ck_assert_int_eq(scene.drops, 1);
+		} else {
+			pass(&scene, 10);
+			expect_end(&scene, -ETIMEDOUT, EVWORK_RETRY_ATTEMPTS, 2);
+			ck_assert_int_eq(evwork_loop_close(scene.world.loop, NULL, NULL), 0);
+			world_turns(&scene.world, 5);
+			end_number(&scene, 2, 0);
+			end_number(&scene, 1, 0);
+			ck_assert_int_eq(scene.drops, 2);
+			world_run(&scene.world);
+		}
+		scene.overlap = false;
+		close_scene(&scene);
+	}
 }
 END_TEST
 
@@ -743,6 +851,8 @@ int main(void)
 	tcase_add_test(attempts, ended_once);
 	tcase_add_test(attempts, attempts_time_out);
 	tcase_add_test(attempts, pushed_back);
+	tcase_add_test(attempts, overlap);
+	tcase_add_test(attempts, overlap_ends);
 	tcase_add_test(stops, retryable);
 	tcase_add_test(stops, marked_permanent);
 	tcase_add_test(stops, crash);

@@ -207,7 +207,7 @@ START_TEST(budget_bounds)
 }
 END_TEST
 
-/* S-RTY-1, S-RTY-3: what a policy refuses. */
+/* S-RTY-1, S-RTY-3, S-RTY-16: what a policy refuses. */
 START_TEST(policy_bounds)
 {
 	static const struct evwork_retry_options bad[] = {
@@ -216,10 +216,14 @@ START_TEST(policy_bounds)
 		{ .factor = -1 }, { .factor = NAN }, { .factor = INFINITY },
 		{ .jitter = (enum evwork_jitter)5 }, { .spread = -0.1 }, { .spread = 1.1 },
 		{ .spread = NAN }, { .attempt_timeout_ms = -1 }, { .no_delay = 1, .base_ms = 1 },
+		{ .overlap = 1, .attempt_timeout_ms = 1 }, { .overlap = 1, .idempotent = 1 },
+		{ .overlap = 1, .idempotent = 1, .attempt_timeout_ms = 1,
+		  .max_attempts = EVWORK_OVERLAP_MAX + 1 },
 	};
 	static const struct evwork_retry_options good[] = {
 		{ .max_attempts = 1 }, { .base_ms = 10, .cap_ms = 10 }, { .no_delay = 1, .cap_ms = 1 },
 		{ .base_ms = 20000 }, { .factor = 1, .spread = 1 },
+		{ .overlap = 1, .idempotent = 1, .attempt_timeout_ms = 1 },
 	};
 	struct evwork_retry_policy *policy = NULL;
 	struct evwork_retry_stats stats;

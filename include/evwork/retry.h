@@ -53,6 +53,9 @@ struct evwork_op {
 	int (*run)(struct evwork_attempt *attempt, void *arg);
 	/* On the loop; the attempt lasts until evwork_attempt_end(). */
 	void (*start)(struct evwork_attempt *attempt, void *arg);
+	/* On the loop, or where the loop was freed by force on any thread: an attempt that
+	 * was abandoned has ended, see evwork_retry_options.overlap. May be NULL. */
+	void (*drop)(struct evwork_attempt *attempt, int status, void *arg);
 	void *arg;
 	struct evwork_lane *lane;     /* for run; NULL: the default lane of the loop's pool */
 };
@@ -123,6 +126,7 @@ enum evwork_retry_reason {
 #define EVWORK_RETRY_ATTEMPTS_DEFAULT 3
 #define EVWORK_RETRY_BASE_MS_DEFAULT 100
 #define EVWORK_RETRY_CAP_MS_DEFAULT 10000
+#define EVWORK_OVERLAP_MAX 64
 
 /* All zero means the defaults. */
 struct evwork_retry_options {
@@ -139,6 +143,12 @@ struct evwork_retry_options {
 	/* Each attempt's own deadline: its ctx dies then, and the next attempt waits until it
 	 * has ended (S-RTY-2). 0: none. */
 	int64_t attempt_timeout_ms;
+	/* An attempt whose time is over is abandoned instead: it counts as failed with
+	 * -ETIMEDOUT, the next may begin while it still runs, and what it leads to in the end
+	 * goes to op.drop, which may come after done; what op.arg points to must stay until
+	 * then. Needs a time limit, at most EVWORK_OVERLAP_MAX attempts, and `idempotent`: the
+	 * operation may be done twice (S-RTY-16). */
+	int overlap, idempotent;
 	struct evwork_budget *budget; /* NULL: none; stays as long as the policy */
 	/* Whether to try again after this error of the n-th attempt, on the loop. NULL: after
 	 * EAGAIN, ETIMEDOUT, ECONNREFUSED, ECONNRESET, EPIPE, EHOSTUNREACH, ENETUNREACH (all
@@ -153,7 +163,8 @@ struct evwork_retry_options {
 
 /*
  * evwork_retry_policy_new [any] makes a policy, which any number of retries share; the
- * options are copied. -EINVAL: an argument is NULL, or a value out of range; cap below base.
+ * options are copied. -EINVAL: an argument is NULL, or a value out of range; cap below base;
+ * overlap without what it needs.
  * -ENOMEM.
  * evwork_retry_policy_free [any]. NULL is fine. -EBUSY: retries use it.
  */

@@ -15,6 +15,7 @@ struct evwork_attempt {
 	const struct evwork_op *op;
 	struct evwork_loop *loop;
 	int number;
+	int place;                    /* in the array that it is in */
 	void (*ended)(struct evwork_attempt *attempt, int status);  /* on the loop */
 	void (*lost)(struct evwork_attempt *attempt);    /* on any thread: the loop was freed by force */
 

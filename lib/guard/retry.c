@@ -10,6 +10,10 @@
  * there. During a backoff a timer and a watch on the context are set; whichever is called
  * first stops the other. What must be kept meanwhile is allocated at start, so that nothing
  * later needs memory, but for the contexts of attempts that have a time limit.
+ *
+ * Where attempts may overlap each has a place of its own, and a second timer abandons the one
+ * that is out. The call then stays until the last of them has ended, though the retry was
+ * done before: each attempt that is out has a reference to it, and so has the retry.
  */
 
 #include "guard/retry.h"
@@ -27,11 +31,15 @@ struct evwork_retry_call {
 	struct evwork_loop *loop;
 	bool own;                     /* see loop_enter */
 	struct evwork_ctx *ctx;       /* below the retry's, to be cancelled with it */
-	struct evwork_attempt attempt;
+	struct evwork_op op;          /* may be needed when the retry is done */
+	atomic_int refs;
+	struct evwork_attempt *attempt;   /* the last one, if it was not abandoned; or NULL */
 	struct backoff backoff;
 	struct letter begin;
 	struct evwork_timer timer;
 	struct evwork_watch watch;
+	struct evwork_timer limit;    /* of the attempt that is out, where they may overlap */
+	struct evwork_attempt attempts[];
 };
 
 void evwork_retry_init(struct evwork_retry *retry, struct evwork_retry_policy *policy,
@@ -42,7 +50,8 @@ void evwork_retry_init(struct evwork_retry *retry, struct evwork_retry_policy *p
 
 /* The end. */
 
-static void release(struct evwork_retry_call *call)
+/* From here on the struct is the caller's, but that nobody was told. */
+static void give_up_retry(struct evwork_retry_call *call)
 {
 	struct evwork_retry_policy *policy = call->policy;
 
@@ -50,18 +59,25 @@ static void release(struct evwork_retry_call *call)
 	call->retry->_call = NULL;
 	policy->users--;
 	sys_unlock(&policy->mutex);
-	evwork_ctx_unref(call->ctx);
-	sys_free(call);
 }
 
-/* From here on the struct is the caller's, but that nobody was told. */
-static void let_go(struct evwork_retry_call *call)
+static void unref(struct evwork_retry_call *call)
 {
 	struct evwork_loop *loop = call->loop;
 	bool own = call->own;
 
-	release(call);
+	/* Release and acquire: what was done to the call is over. */
+	if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	evwork_ctx_unref(call->ctx);
+	sys_free(call);
 	loop_leave(loop, own);
+}
+
+static void let_go(struct evwork_retry_call *call)
+{
+	give_up_retry(call);
+	unref(call);
 }
 
 static void finish(struct evwork_retry_call *call, int status, enum evwork_retry_reason reason)
@@ -83,8 +99,12 @@ static void finish(struct evwork_retry_call *call, int status, enum evwork_retry
 static bool retries(struct evwork_retry_call *call, int status)
 {
 	const struct evwork_retry_policy *policy = call->policy;
-	const struct evwork_attempt *attempt = &call->attempt;
+	const struct evwork_attempt *attempt = call->attempt;
 
+	/* One that was abandoned still runs, and may be about to say something. */
+	if (!attempt)
+		return policy->retryable ? policy->retryable(status, call->retry->attempts,
+			policy->arg) : status_is_retryable(status);
 	if (attempt->permanent || (attempt->pushed_back && attempt->delay_ms < 0) ||
 	    status_is_final(status))
 		return false;
@@ -96,9 +116,9 @@ static int64_t next_delay(struct evwork_retry_call *call)
 {
 	struct evwork_retry_policy *policy = call->policy;
 
-	if (call->attempt.pushed_back) {
+	if (call->attempt && call->attempt->pushed_back) {
 		backoff_restart(&call->backoff, &policy->backoff);
-		return sys_time_mul(call->attempt.delay_ms, SYS_NS_PER_MS);
+		return sys_time_mul(call->attempt->delay_ms, SYS_NS_PER_MS);
 	}
 	return backoff_next(&call->backoff, &policy->backoff, backoff_random(&policy->random));
 }
@@ -149,10 +169,9 @@ static void consider(struct evwork_retry_call *call)
 		wait_for(call, delay_ns);
 }
 
-static void on_ended(struct evwork_attempt *attempt, int status)
+/* The last attempt has ended with this, or was abandoned. */
+static void go_on(struct evwork_retry_call *call, int status)
 {
-	struct evwork_retry_call *call = EVWORK_CONTAINER(attempt, struct evwork_retry_call,
-		attempt);
 	int err;
 
 	if (status == 0) {
@@ -169,17 +188,67 @@ static void on_ended(struct evwork_attempt *attempt, int status)
 		consider(call);
 }
 
+static struct evwork_retry_call *call_of(struct evwork_attempt *attempt)
+{
+	return EVWORK_CONTAINER(attempt - attempt->place, struct evwork_retry_call, attempts);
+}
+
+static void drop(struct evwork_retry_call *call, struct evwork_attempt *attempt, int status)
+{
+	if (call->op.drop)
+		call->op.drop(attempt, status, call->op.arg);
+}
+
+static void on_ended(struct evwork_attempt *attempt, int status)
+{
+	struct evwork_retry_call *call = call_of(attempt);
+
+	if (call->attempt == attempt) {
+		evwork_timer_stop(&call->limit);
+		go_on(call, status);
+	} else {
+		drop(call, attempt, status);
+	}
+	unref(call);
+}
+
+/* The time of the attempt that is out is over. */
+static void on_limit(struct evwork_timer *timer, int status)
+{
+	struct evwork_retry_call *call = EVWORK_CONTAINER(timer, struct evwork_retry_call, limit);
+
+	/* A loop that closes waits for it. */
+	if (status)
+		return;
+	call->attempt = NULL;
+	go_on(call, -ETIMEDOUT);
+}
+
 static void begin_attempt(struct evwork_retry_call *call)
 {
 	struct evwork_retry *retry = call->retry;
+	int64_t limit_ms = call->policy->attempt_timeout_ms;
+	struct evwork_attempt *attempt;
 	int rc, err = evwork_ctx_err(call->ctx);
 
 	if (err) {
 		finish(call, err, EVWORK_RETRY_CTX);
 		return;
 	}
-	call->attempt.number = ++retry->attempts;
-	rc = attempt_begin(&call->attempt, call->ctx, call->policy->attempt_timeout_ms);
+	attempt = &call->attempts[call->policy->overlap ? retry->attempts : 0];
+	attempt->place = call->policy->overlap ? retry->attempts : 0;
+	attempt->number = ++retry->attempts;
+	call->attempt = attempt;
+	/* Before it begins, as the operation may free the loop by force. */
+	rc = call->policy->overlap ? evwork_timer_start(call->loop, &call->limit, limit_ms) : 0;
+	atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
+	if (rc == 0)
+		rc = attempt_begin(attempt, call->ctx, limit_ms);
+	if (rc) {
+		evwork_timer_stop(&call->limit);
+		/* Not the last: that of the retry is there. */
+		atomic_fetch_sub_explicit(&call->refs, 1, memory_order_relaxed);
+	}
 	if (rc == -ESHUTDOWN) {
 		/* No further attempt (S-SHUT-2). */
 		retry->attempts--;
@@ -190,12 +259,19 @@ static void begin_attempt(struct evwork_retry_call *call)
 	if (retry->attempts > 1)
 		policy_count(call->policy, &call->policy->stats.retries);
 	if (rc)
-		on_ended(&call->attempt, rc);
+		go_on(call, rc);
 }
 
+/* The retry that waits for this attempt, or would begin another, has no end any more. */
 static void on_lost(struct evwork_attempt *attempt)
 {
-	let_go(EVWORK_CONTAINER(attempt, struct evwork_retry_call, attempt));
+	struct evwork_retry_call *call = call_of(attempt);
+
+	if (call->attempt == attempt)
+		let_go(call);
+	else
+		drop(call, attempt, -ECANCELED);
+	unref(call);
 }
 
 /* Backoffs. */
@@ -244,21 +320,33 @@ static void on_begin_lost(struct letter *letter)
 	let_go(EVWORK_CONTAINER(letter, struct evwork_retry_call, begin));
 }
 
-static void call_init(struct evwork_retry_call *call, struct evwork_loop *loop,
-	struct evwork_retry *retry)
+/* NULL for want of memory. */
+static struct evwork_retry_call *call_new(struct evwork_loop *loop, struct evwork_retry *retry)
 {
+	size_t places = retry->policy->overlap ? (size_t)retry->policy->max_attempts : 1, i;
+	struct evwork_retry_call *call = sys_zalloc(sizeof(*call) +
+		places * sizeof(call->attempts[0]));
+
+	if (!call)
+		return NULL;
 	call->retry = retry;
 	call->policy = retry->policy;
 	call->loop = loop;
-	call->attempt.op = &retry->op;
-	call->attempt.loop = loop;
-	call->attempt.ended = on_ended;
-	call->attempt.lost = on_lost;
+	call->op = retry->op;
+	atomic_init(&call->refs, 1);
+	for (i = 0; i < places; i++) {
+		call->attempts[i].op = &call->op;
+		call->attempts[i].loop = loop;
+		call->attempts[i].ended = on_ended;
+		call->attempts[i].lost = on_lost;
+	}
 	backoff_restart(&call->backoff, &retry->policy->backoff);
 	letter_init(&call->begin, on_begin, on_begin_lost);
 	evwork_timer_init(&call->timer, on_timer);
+	evwork_timer_init(&call->limit, on_limit);
 	evwork_watch_init(&call->watch, on_watch);
 	call->watch._lost = on_watch_lost;
+	return call;
 }
 
 /* Makes the retry pending; false if it was. */
@@ -293,10 +381,9 @@ int evwork_retry_start(struct evwork_loop *loop, struct evwork_retry *retry)
 
 	if (rc)
 		return rc;
-	call = sys_zalloc(sizeof(*call));
+	call = call_new(loop, retry);
 	if (!call)
 		return -ENOMEM;
-	call_init(call, loop, retry);
 	if (!reserve(retry, call)) {
 		sys_free(call);
 		return -EBUSY;
@@ -308,7 +395,9 @@ int evwork_retry_start(struct evwork_loop *loop, struct evwork_retry *retry)
 	if (rc == 0)
 		rc = loop_enter(loop, &call->own);
 	if (rc) {
-		release(call);
+		give_up_retry(call);
+		evwork_ctx_unref(call->ctx);
+		sys_free(call);
 		return rc;
 	}
 	retry->attempts = retry->last_error = 0;

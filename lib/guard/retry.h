@@ -9,6 +9,7 @@ struct evwork_retry_policy {
 	unsigned made_in;             /* fork_here() when it was made */
 	int max_attempts;
 	int64_t attempt_timeout_ms;
+	bool overlap;
 	struct backoff_config backoff;
 	struct evwork_budget *budget;
 	int (*retryable)(int status, int attempt, void *arg);

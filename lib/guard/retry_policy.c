@@ -30,13 +30,20 @@ static void fill_backoff(struct backoff_config *config, const struct evwork_retr
 	config->spread = options->spread;
 }
 
+static bool overlap_valid(const struct evwork_retry_options *options)
+{
+	return !options->overlap || (options->idempotent && options->attempt_timeout_ms > 0 &&
+		options->max_attempts <= EVWORK_OVERLAP_MAX);
+}
+
 int evwork_retry_policy_new(const struct evwork_retry_options *options,
 	struct evwork_retry_policy **ret_policy)
 {
 	struct evwork_retry_policy *policy;
 	int rc;
 
-	if (!options || !ret_policy || !options_valid(options))
+	if (!options || !ret_policy || !options_valid(options) ||
+	    !overlap_valid(options))
 		return -EINVAL;
 	policy = sys_zalloc(sizeof(*policy));
 	if (!policy)
@@ -49,6 +56,7 @@ int evwork_retry_policy_new(const struct evwork_retry_options *options,
 	policy->made_in = fork_here();
 	policy->max_attempts = options->max_attempts ? options->max_attempts :
 		EVWORK_RETRY_ATTEMPTS_DEFAULT;
+	policy->overlap = options->overlap;
 	policy->attempt_timeout_ms = options->attempt_timeout_ms;
 	fill_backoff(&policy->backoff, options);
 	policy->budget = options->budget;
