@@ -112,7 +112,7 @@ int attempt_begin(struct evwork_attempt *attempt, struct evwork_ctx *ctx, int64_
 			release_ctx(attempt);
 		return rc;
 	}
-	letter_init(&attempt->letter, on_open, on_lose);
+	letter_init(&attempt->letter, "an operation of an attempt", on_open, on_lose);
 	attempt->op->start(attempt, attempt->op->arg);
 	return 0;
 }

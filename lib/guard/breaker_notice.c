@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "guard/breaker.h"
+#include "base/broken.h"
 #include "base/log.h"
 
 #define CYCLE 3

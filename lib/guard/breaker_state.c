@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/broken.h"
 #include "base/log.h"
 
 #define BIT(state) (1u << EVWORK_BREAKER_##state)

@@ -213,7 +213,7 @@ static struct evwork_hedge_call *call_new(struct evwork_loop *loop, struct evwor
 	call->hedge = hedge;
 	call->loop = loop;
 	atomic_init(&call->refs, 1);
-	letter_init(&call->begin, on_begin, on_begin_lost);
+	letter_init(&call->begin, "the beginning of a hedge", on_begin, on_begin_lost);
 	evwork_timer_init(&call->timer, on_timer);
 	for (i = 0; i < copies; i++) {
 		call->attempts[i].op = &hedge->op;

@@ -341,7 +341,7 @@ static struct evwork_retry_call *call_new(struct evwork_loop *loop, struct evwor
 		call->attempts[i].lost = on_lost;
 	}
 	backoff_restart(&call->backoff, &retry->policy->backoff);
-	letter_init(&call->begin, on_begin, on_begin_lost);
+	letter_init(&call->begin, "the beginning of a retry", on_begin, on_begin_lost);
 	evwork_timer_init(&call->timer, on_timer);
 	evwork_timer_init(&call->limit, on_limit);
 	evwork_watch_init(&call->watch, on_watch);
