@@ -311,6 +311,67 @@ START_TEST(many_large_items_make_room)
 }
 END_TEST
 
+/* Frees all that sends and receives, inside a send, and has other memory take its place. */
+static struct station *to_free;
+static void *in_its_place;
+static int frees;
+
+static void free_station(void)
+{
+	struct station *station = to_free;
+	int i;
+
+	if (!station)
+		return;
+	to_free = NULL;
+	for (i = 0; i < 4; i++) {
+		frees += evwork_unsubscribe(station->subs[i]) == 0;
+		station->subs[i] = NULL;
+	}
+	frees += evwork_broadcast_free(station->broadcast) == 0;
+	station->broadcast = NULL;
+	in_its_place = malloc(sizeof(struct evwork_broadcast));
+	if (in_its_place)
+		memset(in_its_place, 0, sizeof(struct evwork_broadcast));
+}
+
+static void ref_and_free(const void *item, int n)
+{
+	ref(item, n);
+	free_station();
+}
+
+static void drop_and_free(void *item)
+{
+	drop(item);
+	free_station();
+}
+
+/* What takes references, or drops what has to make room, may free the subscribers and the
+ * broadcast: the send goes on to its end, and no copy is lost (S-GEN-5, S-GEN-18). */
+START_TEST(freed_inside_a_send)
+{
+	struct station station;
+	int i;
+
+	station_open(&station);
+	ck_assert_int_eq(evwork_broadcast_free(station.broadcast), 0);
+	ck_assert_int_eq(evwork_broadcast_new(sizeof(int), _i ? ref : ref_and_free,
+		_i ? drop_and_free : drop, &station.broadcast), 0);
+	to_free = NULL;
+	frees = 0;
+	for (i = 0; i < 4; i++)
+		subscribe(&station, i, EVWORK_DROP_OLD, 1);
+	send_some(&station, 1);
+	to_free = &station;
+	ck_assert_int_eq(send_next(&station), _i ? 0 : -ESHUTDOWN);
+	ck_assert_int_eq(frees, 5);
+	ck_assert_int_eq(atomic_load(&drops), _i ? 8 : 4);
+	free(in_its_place);
+	station_close(&station);
+}
+END_TEST
+
 /* One that is disconnected gets what it has queued, then -EPIPE, for ever; others do not
  * notice (S-FAN-10). */
 START_TEST(disconnect)
@@ -1013,6 +1074,7 @@ static Suite *broadcast_suite(void)
 	tcase_add_test(tcase, drop_old);
 	tcase_add_loop_test(tcase, drop_old_of_any_size, 0, 4);
 	tcase_add_test(tcase, many_large_items_make_room);
+	tcase_add_loop_test(tcase, freed_inside_a_send, 0, 2);
 	tcase_add_test(tcase, disconnect);
 	tcase_add_test(tcase, all_are_disconnected);
 	tcase_add_loop_test(tcase, closing, 0, 2);

@@ -19,7 +19,7 @@ struct evwork_broadcast {
 	void (*ref)(const void *item, int n);
 	void (*drop)(void *item);
 
-	atomic_uint refs;               /* the owner, and each subscription */
+	atomic_uint refs;               /* the owner, each subscription, sends with user code */
 	sys_mutex mutex;                /* covers all below */
 	bool closed;
 	size_t waiting;                 /* who waits to send, on threads and loops */

@@ -166,8 +166,13 @@ static int try_send(struct evwork_broadcast *broadcast, const void *item,
 {
 	struct evwork_subscription *full;
 	struct supply supply;
+	bool calls = broadcast->ref || broadcast->drop;
 	int rc;
 
+	/* What is called may free the broadcast (S-GEN-5). Relaxed: the caller keeps it
+	 * there until then. */
+	if (calls)
+		atomic_fetch_add_explicit(&broadcast->refs, 1, memory_order_relaxed);
 	begin_supply(&supply, broadcast);
 	sys_lock(&broadcast->mutex);
 	do
@@ -179,6 +184,8 @@ static int try_send(struct evwork_broadcast *broadcast, const void *item,
 		*ret_full = subscription_ref(full);
 	sys_unlock(&broadcast->mutex);
 	end_supply(&supply, broadcast, item);
+	if (calls)
+		broadcast_unref(broadcast);
 	return rc;
 }
 
