@@ -546,6 +546,27 @@ START_TEST(ends_of_others)
 }
 END_TEST
 
+/* The same if it was the last end that sends; whether the merge waits for an input, or for
+ * the output (S-FAN-8). */
+START_TEST(last_end_is_closed)
+{
+	struct mill mill;
+
+	mill_open(&mill, 2, 64, 5);
+	if (_i)
+		put(&mill, 0, 40);
+	ck_assert_int_eq(start(&mill), 0);
+	world_turns(&mill.world, 3);
+	ck_assert_int_eq(evwork_chan_close(mill.out), 0);
+	world_run(&mill.world);
+	expect_done(&mill, -ESHUTDOWN);
+	while (get(&mill) >= 0)
+		;
+	expect_accounted(&mill);
+	mill_close(&mill);
+}
+END_TEST
+
 /* The output does not end as long as another of its ends sends. */
 START_TEST(output_is_shared)
 {
@@ -1024,6 +1045,7 @@ static void add_ends(Suite *suite)
 	tcase_add_loop_test(tcase, output_is_abandoned, 0, 3);
 	tcase_add_loop_test(tcase, context_or_loop_ends, 0, 4);
 	tcase_add_test(tcase, ends_of_others);
+	tcase_add_loop_test(tcase, last_end_is_closed, 0, 2);
 	tcase_add_test(tcase, output_is_shared);
 	tcase_add_test(tcase, merges_of_merges);
 	tcase_add_test(tcase, refused);

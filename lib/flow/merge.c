@@ -210,6 +210,18 @@ static void let_go_of_channels(struct evwork_merge *merge)
 	chan_release(merge->output);
 }
 
+/* Sends on an end that was closed give -EPIPE, too, if it was the last of its stream. */
+static bool was_closed(const struct evwork_merge *merge)
+{
+	const struct evwork_chan *output = merge->output;
+	bool closed;
+
+	chan_lock(output->core);
+	closed = !(output->open & EVWORK_CHAN_SEND) && output->core->open_receivers;
+	chan_unlock(output->core);
+	return closed;
+}
+
 static void end(struct evwork_merge *merge, int status)
 {
 	struct evwork_loop *loop = merge->loop;
@@ -217,6 +229,8 @@ static void end(struct evwork_merge *merge, int status)
 	void *arg = merge->arg;
 	size_t i;
 
+	if (status == -EPIPE && was_closed(merge))
+		status = -ESHUTDOWN;
 	/* The loop must stay, whatever a drop does. */
 	loop_enter_following(loop);
 	for (; merge->drop && merge->holds; merge->holds--)
