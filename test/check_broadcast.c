@@ -754,6 +754,87 @@ START_TEST(send_is_lost)
 }
 END_TEST
 
+static struct world *world_to_free;
+static int loop_free_rc;
+
+static void free_loop(void)
+{
+	struct world *world = world_to_free;
+
+	world_to_free = NULL;
+	if (world)
+		loop_free_rc = evwork_loop_free(world->loop);
+}
+
+static void drop_and_free_loop(void *item)
+{
+	drop(item);
+	free_loop();
+}
+
+static void drop_and_force_loop(void *item)
+{
+	struct world *world = world_to_free;
+
+	drop(item);
+	world_to_free = NULL;
+	if (!world)
+		return;
+	loop_free_rc = evwork_loop_free_force(world->loop);
+	world->loop = NULL;
+}
+
+/* Takes the room, too, which the send then has to wait for. */
+static struct evwork_broadcast *to_fill;
+
+static void ref_and_free_loop(const void *item, int n)
+{
+	struct evwork_broadcast *broadcast = to_fill;
+	int other = *(const int *)item + 1;
+
+	ref(item, n);
+	to_fill = NULL;
+	if (broadcast && evwork_broadcast_try_send(broadcast, &other) == 0)
+		free_loop();
+}
+
+/* What a send calls on the loop cannot free that, as the callback is still to come; by
+ * force it can, and then there is none (S-GEN-5, S-GEN-2, S-SHUT-11). */
+START_TEST(loop_is_freed_inside_a_send)
+{
+	void (*const dropper[])(void *item) = { drop_and_free_loop, drop_and_force_loop, drop };
+	struct station station;
+	struct letter_to letter;
+
+	station_open(&station);
+	ck_assert_int_eq(evwork_broadcast_free(station.broadcast), 0);
+	ck_assert_int_eq(evwork_broadcast_new(sizeof(int), _i == 2 ? ref_and_free_loop : ref,
+		dropper[_i], &station.broadcast), 0);
+	to_fill = NULL;
+	subscribe(&station, 0, _i == 2 ? EVWORK_BLOCK : EVWORK_DROP_OLD, 1);
+	if (_i < 2)
+		send_some(&station, 1);
+	world_to_free = &station.world;
+	to_fill = station.broadcast;
+	loop_free_rc = 99;
+	letter_init_for(&letter, &station, 1);
+	ck_assert_int_eq(post(&letter, NULL), 0);
+	ck_assert_int_ge(event_base_loop(station.world.base, EVLOOP_NONBLOCK), 0);
+	if (_i == 1)
+		ck_assert_int_ge(loop_free_rc, 0);
+	else
+		ck_assert_int_eq(loop_free_rc, -EBUSY);
+	ck_assert_int_eq(letter.calls, _i == 0);
+	if (_i == 2) {
+		expect_items(&station, 0, 2, 3);
+		world_run(&station.world);
+		ck_assert_int_eq(letter.calls, 1);
+	}
+	expect_items(&station, 0, 1, 2);
+	station_close(&station);
+}
+END_TEST
+
 /* Refusals, in the order of S-GEN-4. */
 START_TEST(refused)
 {
@@ -1056,6 +1137,7 @@ static void add_sends(Suite *suite)
 	tcase_add_test(tcase, send_calls_back);
 	tcase_add_loop_test(tcase, send_is_ended, 0, 8);
 	tcase_add_loop_test(tcase, send_is_lost, 0, 3);
+	tcase_add_loop_test(tcase, loop_is_freed_inside_a_send, 0, 3);
 	tcase_add_test(tcase, refused);
 	tcase_add_test(tcase, waited_for);
 	tcase_add_test(tcase, when_the_system_fails);

@@ -279,7 +279,8 @@ static void end_send(struct evwork_broadcast_waiter *waiter, int status)
 	waiter->fn(waiter, status);
 }
 
-static void try_on_loop(struct evwork_broadcast_waiter *waiter)
+/* True: it waits, for room. Otherwise it is through, with *ret_status. */
+static bool begin_wait(struct evwork_broadcast_waiter *waiter, int *ret_status)
 {
 	int rc = evwork_ctx_err(waiter->_ctx);
 
@@ -290,13 +291,33 @@ static void try_on_loop(struct evwork_broadcast_waiter *waiter)
 		rc = cases_begin(&waiter->_waiter, &waiter->_room, 1, waiter->_ctx,
 			waiter->_loop);
 		if (rc == 0)
-			return;
+			return true;
 		subscription_unref(waiter->_full);
 		/* The loop is closing. */
 		if (rc == -ESHUTDOWN)
 			rc = -ECANCELED;
 	}
-	end_send(waiter, rc);
+	*ret_status = rc;
+	return false;
+}
+
+static void try_on_loop(struct evwork_broadcast_waiter *waiter)
+{
+	struct evwork_loop *loop = waiter->_loop;
+	bool waits, orphaned;
+	int status = 0;
+
+	/* The loop is not freed by what a send calls; or by force, and nobody hears of it. */
+	loop_enter_following(loop);
+	waits = begin_wait(waiter, &status);
+	orphaned = loop->orphaned;
+	loop_leave(loop, true);
+	if (waits)
+		return;
+	if (orphaned)
+		let_go(waiter);
+	else
+		end_send(waiter, status);
 }
 
 static void on_room(struct evwork_chan_waiter *chan_waiter, int result)
