@@ -683,6 +683,23 @@ static int block_at_ten(struct evwork_emitter *out, void *item, void *arg)
 	return evwork_emit(out, item);
 }
 
+/* The pool can be closed, no callback came, and what was inside was dropped once. */
+static void expect_lost(struct line *line, int items)
+{
+	struct world *world = line->world;
+
+	ck_assert_int_eq(evwork_pool_close_wait(world->pool, EVWORK_DRAIN), 0);
+	ck_assert_int_eq(evwork_pipeline_free(line->pipeline), -EBUSY);
+	ck_assert_int_eq(evwork_pipeline_stats(line->pipeline, &line->stats), 0);
+	ck_assert_int_eq(line->dones, 0);
+	ck_assert_int_eq(line->item_count, items);
+	ck_assert_uint_eq(line->stats.inside, 0);
+	ck_assert_uint_eq(line->stats.delivered, (unsigned)line->item_count);
+	ck_assert_int_eq(atomic_load(&line->dropped), (int)line->stats.dropped);
+	ck_assert_int_eq(evwork_pool_free(world->pool), 0);
+	event_base_free(world->base);
+}
+
 /* The loop is freed by force, in item or outside of it: no callback comes any more,
  * everything inside is dropped once, and the pool can be closed (S-SHUT-11). */
 START_TEST(forced)
@@ -702,16 +719,27 @@ START_TEST(forced)
 	else
 		ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
 	gate_open(&line->gate);
-	ck_assert_int_eq(evwork_pool_close_wait(world.pool, EVWORK_DRAIN), 0);
-	ck_assert_int_eq(evwork_pipeline_free(line->pipeline), -EBUSY);
-	ck_assert_int_eq(evwork_pipeline_stats(line->pipeline, &line->stats), 0);
-	ck_assert_int_eq(line->dones, 0);
-	ck_assert_int_eq(line->item_count, _i ? 4 : 0);
-	ck_assert_uint_eq(line->stats.inside, 0);
-	ck_assert_uint_eq(line->stats.delivered, (unsigned)line->item_count);
-	ck_assert_int_eq(atomic_load(&line->dropped), (int)line->stats.dropped);
-	ck_assert_int_eq(evwork_pool_free(world.pool), 0);
-	event_base_free(world.base);
+	expect_lost(line, _i ? 4 : 0);
+}
+END_TEST
+
+/* The same while it closes, when the pipeline has heard of it and waits for a call. */
+START_TEST(forced_while_closing)
+{
+	struct line *line = &left_over;
+	struct world world;
+
+	world_open(&world, 2);
+	line_init(line, &world, 100000, 2);
+	line->stages[0].run = block_at_ten;
+	line_start(line);
+	gate_await(&line->gate, 1);
+	ck_assert_int_eq(evwork_loop_close(world.loop, NULL, NULL), 0);
+	world_turns(&world, 5);
+	ck_assert_int_eq(evwork_pipeline_stop(line->pipeline), -EALREADY);
+	ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+	gate_open(&line->gate);
+	expect_lost(line, line->item_count);
 }
 END_TEST
 
@@ -801,6 +829,7 @@ static Suite *suite(void)
 	/* What a pipeline on such a loop is made of stays, so leaks are not looked for. */
 	tcase_set_timeout(forced_case, 60.0 * support_slow());
 	tcase_add_loop_test(forced_case, forced, 0, 2);
+	tcase_add_test(forced_case, forced_while_closing);
 	suite_add_tcase(ends, forced_case);
 	return ends;
 }

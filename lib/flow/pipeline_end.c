@@ -244,8 +244,8 @@ void pipeline_on_death(struct evwork_watch *watch, int status)
 	evwork_ctx_cancel(pipeline->ctx, 0);
 	sys_lock(&pipeline->mutex);
 	pipeline_decide_locked(pipeline, status);
-	/* Only to be told if the loop is freed by force; one that closes takes no watch. */
-	evwork_ctx_after(NULL, pipeline->loop, &pipeline->watch);
+	/* The loop may still be freed by force. */
+	watch_set_for_loss(pipeline->loop, &pipeline->watch);
 	pipeline_unlock(pipeline);
 }
 

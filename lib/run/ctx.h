@@ -132,6 +132,14 @@ void watch_set_idle(struct evwork_watch *watch);
 
 /* [any] evwork_ctx_after without the look at the clock, for checked arguments. */
 int watch_set(struct evwork_ctx *ctx, struct evwork_loop *loop, struct evwork_watch *watch);
+
+/*
+ * [loop] Sets an idle watch on no context, only to be told if the loop is freed by force: on a
+ * loop that closes, too, which it keeps. If the close has still to begin it is called for it,
+ * as any other.
+ */
+void watch_set_for_loss(struct evwork_loop *loop, struct evwork_watch *watch);
+
 /* [any] The watch, set with these, is to be called with 0, unless it was fired before.
  * The caller keeps it from being set anew, and ctx, meanwhile. */
 void watch_fire(struct evwork_loop *loop, struct evwork_ctx *ctx, struct evwork_watch *watch);

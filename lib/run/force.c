@@ -195,8 +195,8 @@ int evwork_loop_free_force(struct evwork_loop *loop)
 	stage_flush_jobs(loop);
 	stage_flush_counts(loop);
 	lost = become_orphan(loop);
-	if (!loop->close_begun)
-		waiters_begin_close(loop);
+	/* Once more if it has begun: some watches were set since, for just this. */
+	waiters_begin_close(loop);
 	lost += (uint64_t)lose_watches(loop);
 	lost += (uint64_t)lose_timers(loop);
 	loop_detach(loop);

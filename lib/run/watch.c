@@ -76,6 +76,17 @@ int evwork_ctx_after(struct evwork_ctx *ctx, struct evwork_loop *loop,
 	return watch_set(ctx, loop, watch);
 }
 
+void watch_set_for_loss(struct evwork_loop *loop, struct evwork_watch *watch)
+{
+	sys_lock(&loop->mutex);
+	watch->_ctx = NULL;
+	__atomic_store_n(&watch->_loop, loop, __ATOMIC_RELAXED);
+	watch->_order = loop->timer_order++;
+	watch->_state = WATCH_PENDING;
+	LIST_APPEND(&loop->watches, watch, _loop_next, _loop_prev);
+	sys_unlock(&loop->mutex);
+}
+
 void watch_fire(struct evwork_loop *loop, struct evwork_ctx *ctx, struct evwork_watch *watch)
 {
 	bool in_tree = !ctx_is_background(ctx);
