@@ -743,6 +743,71 @@ START_TEST(forced_while_closing)
 }
 END_TEST
 
+static int crash_behind_gate(struct evwork_emitter *out, void *item, void *arg)
+{
+	struct line *line = arg;
+	int rc = evwork_emit(out, item);
+
+	if (*(int *)item != 10)
+		return rc;
+	gate_pass(&line->gate);
+	if (line->arg)
+		pthread_exit(NULL);
+	evwork_panic(evwork_emitter_job(out), "number 10");
+}
+
+static int crash_batch_behind_gate(struct evwork_emitter *out, void *items, size_t count,
+	void *arg)
+{
+	int *number = items, rc = 0;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		rc = crash_behind_gate(out, &number[i], arg);
+	return rc;
+}
+
+/* Awaits that no job of the pool is queued or runs. */
+static void await_quiet(struct world *world)
+{
+	struct evwork_lane_stats stats;
+
+	do {
+		sched_yield();
+		stats = stats_of(evwork_pool_lane(world->pool));
+	} while (stats.queued > 0 || stats.running > 0);
+}
+
+/* A call crashes, and the loop is freed by force before it has heard of it, or before it
+ * happens: what the call had is dropped, too, and once (S-SHUT-11, S-CRASH-2). */
+START_TEST(forced_after_crash)
+{
+	struct line *line = &left_over;
+	struct world world;
+
+	world_open(&world, 2);
+	line_init(line, &world, 100000, 2);
+	line->arg = _i & 1 ? line : NULL;
+	line->stages[0].run = crash_behind_gate;
+	if (_i & 2) {
+		line->stages[0].run = NULL;
+		line->stages[0].run_batch = crash_batch_behind_gate;
+		line->stages[0].batch = 20;
+	}
+	line_start(line);
+	gate_await(&line->gate, 1);
+	if (_i & 4) {
+		ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+		gate_open(&line->gate);
+	} else {
+		gate_open(&line->gate);
+		await_quiet(&world);
+		ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+	}
+	expect_lost(line, 0);
+}
+END_TEST
+
 /* 0, or the number of the first thing that was not as it should be. */
 static int child_of(struct line *line)
 {
@@ -830,6 +895,7 @@ static Suite *suite(void)
 	tcase_set_timeout(forced_case, 60.0 * support_slow());
 	tcase_add_loop_test(forced_case, forced, 0, 2);
 	tcase_add_test(forced_case, forced_while_closing);
+	tcase_add_loop_test(forced_case, forced_after_crash, 0, 8);
 	suite_add_tcase(ends, forced_case);
 	return ends;
 }

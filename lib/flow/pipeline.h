@@ -111,8 +111,8 @@ struct carrier {
 	struct evwork_job job;
 	struct evwork_pipeline *pipeline;
 	struct carrier *next;           /* idle */
-	/* Whose calls run: written by the worker, read on the loop after a crash, which
-	 * the delivery of the job orders. */
+	/* Whose calls run: written by the worker, read after a crash on the loop, or where
+	 * the job is lost, which its delivery orders. */
 	struct evwork_emitter *emitter;
 };
 

@@ -255,6 +255,8 @@ static struct evwork_emitter *next_locked(struct evwork_pipeline *pipeline,
 
 /* A carrier's life on its worker. */
 
+static void lost_carrier(struct evwork_job *job);
+
 /* Whether others wait for this worker. */
 static bool others_wait(const struct worker *worker)
 {
@@ -279,6 +281,8 @@ static int carry(struct evwork_job *job)
 	bool stop = evwork_ctx_err(pipeline->ctx) != 0, lost;
 	struct evwork_emitter *emitter;
 
+	/* Not before, as it would be submitted as a job that can be abandoned. */
+	job->drop = lost_carrier;
 	sys_lock(&pipeline->mutex);
 	pipeline->starting--;
 	while (!stop && (emitter = next_locked(pipeline, &more)) != NULL) {
@@ -394,6 +398,7 @@ static void came_back(struct evwork_job *job, int status)
 		crashed_locked(pipeline, carrier->emitter);
 	}
 	carrier->emitter = NULL;
+	job->drop = NULL;
 	carrier->next = pipeline->idle;
 	pipeline->idle = carrier;
 	pipeline->jobs--;
@@ -401,6 +406,22 @@ static void came_back(struct evwork_job *job, int status)
 	pipeline_unlock(pipeline);
 	carrier_submit(more);
 	pipeline_end_if_over(pipeline);
+}
+
+/* It was on its way to a loop that has been freed by force, which the pipeline knows already.
+ * If work had crashed, what its call had is dropped now. */
+static void lost_carrier(struct evwork_job *job)
+{
+	struct carrier *carrier = EVWORK_CONTAINER(job, struct carrier, job);
+	struct evwork_pipeline *pipeline = carrier->pipeline;
+
+	if (!carrier->emitter)
+		return;
+	sys_lock(&pipeline->mutex);
+	crashed_locked(pipeline, carrier->emitter);
+	carrier->emitter = NULL;
+	pipeline_unlock(pipeline);
+	pipeline_drop_dead(pipeline, false);
 }
 
 void carrier_init(struct carrier *carrier, struct evwork_pipeline *pipeline)
