@@ -641,6 +641,51 @@ START_TEST(batch_of_full_queue)
 }
 END_TEST
 
+/* The first number becomes 0, 1 and 2, and waits for the gate before. */
+static int three_of_first(struct evwork_emitter *out, void *item, void *arg)
+{
+	struct line *line = arg;
+	int number = *(int *)item + 2, i;
+
+	if (number > 2) {
+		atomic_fetch_add(&line->consumed, 1);
+		return evwork_emit(out, &number);
+	}
+	gate_pass(&line->gate);
+	for (i = 0; i < number; i++)
+		if (evwork_emit(out, &i) != 0)
+			return -EPROTO;
+	return evwork_emit(out, &number);
+}
+
+/* The places before a batch are promised to outputs that come after the first ones, which
+ * are more than had room: the batch is then as large as it can be (S-PIPE-5, S-PIPE-16). */
+START_TEST(batch_behind_promises)
+{
+	struct world world;
+	struct line line;
+
+	world_open_manual(&world, 2, 1000);
+	batch_line(&line, &world, 10, 4, 1000);
+	line.stages[1] = line.stages[0];
+	line.stages[1].queue = 3;
+	line.stages[0].run = three_of_first;
+	line.stages[0].run_batch = NULL;
+	line.stages[0].batch = 0;
+	line.stages[0].batch_wait_ms = 0;
+	line.stages[0].width = 2;
+	line.options.stage_count = 2;
+	line_start(&line);
+	while (atomic_load(&line.consumed) < 3)
+		world_turns(&world, 1);
+	gate_open(&line.gate);
+	line_run(&line);
+	line_expect(&line, 12, 0);
+	line_fini(&line);
+	world_close(&world);
+}
+END_TEST
+
 /* The loop. */
 
 struct ticker {
@@ -960,6 +1005,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, batch_by_size);
 	tcase_add_test(tcase, batch_by_time);
 	tcase_add_loop_test(tcase, batch_of_full_queue, 0, 2);
+	tcase_add_test(tcase, batch_behind_promises);
 
 	tcase = support_case(pipeline, "loop");
 	tcase_add_test(tcase, shares_the_turn);

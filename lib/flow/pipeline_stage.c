@@ -31,6 +31,16 @@ static size_t least(size_t a, size_t b)
 
 /* Taking. */
 
+/* Whether nothing more comes to a stage before it has taken some: the first outputs of the
+ * stage before it wait for room, although later ones have some reserved. */
+static bool is_starved(const struct pipe_stage *stage)
+{
+	const struct evwork_emitter *first = stage == stage->pipeline->stages ? NULL :
+		(stage - 1)->order.head;
+
+	return first && first->finished && stage->in.held == 0;
+}
+
 /* Whether the stage should take what waits although that is no full batch. */
 static bool batch_is_due(const struct pipe_stage *stage)
 {
@@ -38,7 +48,8 @@ static bool batch_is_due(const struct pipe_stage *stage)
 
 	/* With a full queue nothing more comes before some are taken. */
 	return stage->wait_ns == 0 || in->ended || in->count >= stage->batch ||
-		in->count == in->capacity || clock_now(stage->pipeline->clock) >=
+		in->count == in->capacity || is_starved(stage) ||
+		clock_now(stage->pipeline->clock) >=
 		sys_time_add(in->since[in->head], stage->wait_ns);
 }
 
