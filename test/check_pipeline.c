@@ -781,6 +781,69 @@ START_TEST(gives_way)
 }
 END_TEST
 
+/* Numbers from here on take longer than a carrier keeps its worker from others. */
+#define FIRST_SLOW 3000
+
+struct waiting_job {
+	struct evwork_job job;
+	struct line *line;
+	int slow_calls;         /* before it ran */
+	atomic_bool ran;
+};
+
+static int run_waiting(struct evwork_job *job)
+{
+	struct waiting_job *waiting = EVWORK_CONTAINER(job, struct waiting_job, job);
+
+	waiting->slow_calls = atomic_load(&waiting->line->consumed);
+	atomic_store(&waiting->ran, true);
+	return 0;
+}
+
+static int pass_slowly(struct evwork_emitter *out, void *item, void *arg)
+{
+	struct line *line = arg;
+	struct waiting_job *waiting = line->arg;
+	int number = *(int *)item;
+	int64_t until = sys_now() + 2 * SYS_NS_PER_MS;
+
+	if (number >= FIRST_SLOW && !atomic_load(&waiting->ran)) {
+		if (number == FIRST_SLOW &&
+		    evwork_submit(line->world->loop, &waiting->job) != 0)
+			return -EPROTO;
+		while (sys_now() < until)
+			sched_yield();
+		atomic_fetch_add(&line->consumed, 1);
+	}
+	return evwork_emit(out, item);
+}
+
+/* … and soon, too, if the calls of a stage were quick, so that many are made in a row, and
+ * become slow. */
+START_TEST(gives_way_when_slow)
+{
+	struct waiting_job waiting;
+	struct world world;
+	struct line line;
+
+	world_open(&world, 1);
+	line_init(&line, &world, 5000, 1);
+	memset(&waiting, 0, sizeof(waiting));
+	evwork_job_init(&waiting.job, run_waiting, NULL);
+	waiting.line = &line;
+	line.arg = &waiting;
+	line.stages[0].run = pass_slowly;
+	line.stages[0].queue = line.options.window = 2000;
+	line_start(&line);
+	world_run(&world);
+	line_expect(&line, 5000, 0);
+	ck_assert_int_ge(waiting.slow_calls, 1);
+	ck_assert_int_le(waiting.slow_calls, 10);
+	line_fini(&line);
+	world_close(&world);
+}
+END_TEST
+
 /* Refusals. */
 
 static void refuse(struct line *line, int rc)
@@ -1010,6 +1073,7 @@ static Suite *suite(void)
 	tcase = support_case(pipeline, "loop");
 	tcase_add_test(tcase, shares_the_turn);
 	tcase_add_test(tcase, gives_way);
+	tcase_add_test(tcase, gives_way_when_slow);
 
 	tcase = support_case(pipeline, "refused");
 	tcase_add_test(tcase, refusals);

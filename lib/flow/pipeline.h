@@ -111,6 +111,7 @@ struct carrier {
 	struct evwork_job job;
 	struct evwork_pipeline *pipeline;
 	struct carrier *next;           /* idle */
+	int64_t begun;                  /* when its worker took it; the worker's */
 	/* Whose calls run: written by the worker, read after a crash on the loop, or where
 	 * the job is lost, which its delivery orders. */
 	struct evwork_emitter *emitter;

@@ -20,6 +20,9 @@
 
 #define SLICE_NS INT64_C(1000000)
 
+/* So many calls of one taking may go by without a look at the clock. */
+#define UNSEEN_CALLS 4
+
 /* How long a carrier without work looks on while others are at work: less than it takes
  * to send for another. */
 #define LOOK_NS INT64_C(50000)
@@ -84,11 +87,27 @@ struct evwork_job *evwork_emitter_job(struct evwork_emitter *out)
 
 /* The calls of one carrier. */
 
-static bool goes_on(const struct evwork_emitter *emitter)
+/* Whether others wait for this worker. */
+static bool others_wait(const struct worker *worker)
 {
-	return emitter->done < emitter->count &&
-		(emitter->done == 0 || emitter->emitted < emitter->room) &&
-		!atomic_load_explicit(&emitter->cut, memory_order_relaxed);
+	return worker_set_aside(worker) > 0 ||
+		atomic_load_explicit(&worker->pool->queued, memory_order_relaxed) > 0;
+}
+
+/* Calls may have become slower than those that said how many are taken at once. */
+static bool gives_way(const struct worker *worker, const struct evwork_emitter *emitter)
+{
+	return emitter->done % UNSEEN_CALLS == 0 && others_wait(worker) &&
+		sys_now() - emitter->carrier->begun > SLICE_NS;
+}
+
+static bool goes_on(const struct worker *worker, const struct evwork_emitter *emitter)
+{
+	if (emitter->done == 0)
+		return !atomic_load_explicit(&emitter->cut, memory_order_relaxed);
+	return emitter->done < emitter->count && emitter->emitted < emitter->room &&
+		!atomic_load_explicit(&emitter->cut, memory_order_relaxed) &&
+		!gives_way(worker, emitter);
 }
 
 /* A call has returned. Its deferred functions are called as if it were a job. True if it
@@ -117,7 +136,7 @@ static void call_source(struct worker *worker, struct evwork_emitter *emitter)
 {
 	struct pipe_stage *stage = emitter->stage;
 
-	while (goes_on(emitter)) {
+	while (goes_on(worker, emitter)) {
 		int rc = stage->source(emitter, stage->arg);
 
 		emitter->last = rc == EVWORK_SOURCE_END;
@@ -131,7 +150,7 @@ static void call_stage(struct worker *worker, struct evwork_emitter *emitter)
 	struct pipe_stage *stage = emitter->stage;
 	char *item = emitter->items;
 
-	while (goes_on(emitter)) {
+	while (goes_on(worker, emitter)) {
 		int rc = stage->run(emitter, item, stage->arg);
 
 		item += stage->in.item_size;
@@ -144,7 +163,7 @@ static void call_batch(struct worker *worker, struct evwork_emitter *emitter)
 {
 	struct pipe_stage *stage = emitter->stage;
 
-	if (goes_on(emitter))
+	if (goes_on(worker, emitter))
 		returned(worker, emitter, emitter->count, stage->run_batch(emitter, emitter->items,
 			emitter->count, stage->arg));
 }
@@ -257,13 +276,6 @@ static struct evwork_emitter *next_locked(struct evwork_pipeline *pipeline,
 
 static void lost_carrier(struct evwork_job *job);
 
-/* Whether others wait for this worker. */
-static bool others_wait(const struct worker *worker)
-{
-	return worker_set_aside(worker) > 0 ||
-		atomic_load_explicit(&worker->pool->queued, memory_order_relaxed) > 0;
-}
-
 static void finish_locked(struct evwork_emitter *emitter, int64_t ns)
 {
 	stage_note_speed_locked(emitter->stage, emitter->done, ns);
@@ -283,6 +295,7 @@ static int carry(struct evwork_job *job)
 
 	/* Not before, as it would be submitted as a job that can be abandoned. */
 	job->drop = lost_carrier;
+	carrier->begun = begun;
 	sys_lock(&pipeline->mutex);
 	pipeline->starting--;
 	while (!stop && (emitter = next_locked(pipeline, &more)) != NULL) {
