@@ -70,8 +70,9 @@
  * what is inside goes to drop; and done comes when the last call has returned. A crash is
  * never masked: done gets -EOWNERDEAD if any call crashed before it, whatever decided.
  *
- * A pool that drains lets a pipeline run to its end; one without a source must be ended by
- * who pushes. A close with EVWORK_CANCEL_QUEUED or EVWORK_CANCEL_ALL stops it, with
+ * When its pool drains, a source is not called again: what it has emitted goes on, and then
+ * done gets -ESHUTDOWN. A pipeline without a source goes on until who pushes ends it, as what
+ * that one has begun is to be finished (S-SHUT-2). A close with EVWORK_CANCEL_QUEUED or EVWORK_CANCEL_ALL stops it, with
  * -ECANCELED. A lane that is full delays a pipeline until it has room. If a guard or the
  * timeout of the lane, or the loss of all workers, keeps its only job from running, the
  * pipeline ends with that error. A closing loop stops its pipelines with -ECANCELED.

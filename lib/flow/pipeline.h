@@ -93,7 +93,7 @@ struct pipe_stage {
 	char *memory, *out_memory;
 
 	/* Covered by the lock. */
-	struct pipe_queue in;           /* unused for a source */
+	struct pipe_queue in;           /* of a source only the error at its end is used */
 	size_t active;                  /* emitters that calls use */
 	struct emitter_list order;      /* whose outputs go on in this order */
 	struct evwork_emitter *idle;
@@ -164,6 +164,7 @@ struct evwork_pipeline {
 	struct pool_hook hook;
 	/* Both relaxed: the lock of the pool, or the letter that follows, orders them. */
 	atomic_bool pool_closed;
+	atomic_bool pool_drains;        /* relaxed: who sees it late calls the source once more */
 	atomic_bool full;               /* the lane is, and the hook will tell of room */
 	atomic_bool stopped;            /* decided, for who looks without the lock; relaxed */
 	atomic_bool attended;           /* the loop is delivering; relaxed, a hint */
@@ -260,6 +261,9 @@ void stage_settle_locked(struct pipe_stage *stage);
  * except, if it is set, what was before this emitter, and it itself. */
 void stage_cut_locked(struct pipe_stage *stage, struct evwork_emitter *except);
 /* No more comes to this queue, which is that of the stage, or the sink's if it is NULL. */
+/* [under the lock] The source, if the first stage is one, is not called again: what it has
+ * emitted runs dry, and then the pipeline ends with -ESHUTDOWN (S-SHUT-2). */
+void source_shut_locked(struct pipe_stage *stage);
 void queue_end_locked(struct evwork_pipeline *pipeline, struct pipe_queue *queue, int error);
 /* When the next batch has waited long enough; EVWORK_NEVER: none waits. */
 int64_t pipeline_next_due_locked(struct evwork_pipeline *pipeline);

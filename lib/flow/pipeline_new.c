@@ -247,6 +247,14 @@ void pipeline_release(struct evwork_pipeline *pipeline)
 	pipeline_release_memory(pipeline);
 }
 
+static void on_pool_drains(struct pool_hook *hook)
+{
+	struct evwork_pipeline *pipeline = EVWORK_CONTAINER(hook, struct evwork_pipeline, hook);
+
+	atomic_store_explicit(&pipeline->pool_drains, true, memory_order_relaxed);
+	pipeline_post_news(pipeline);
+}
+
 static void on_pool_cancelled(struct pool_hook *hook)
 {
 	struct evwork_pipeline *pipeline = EVWORK_CONTAINER(hook, struct evwork_pipeline, hook);
@@ -283,6 +291,7 @@ static void set_options(struct evwork_pipeline *pipeline, struct evwork_loop *lo
 	pipeline->sink.drop = options->drop;
 	pipeline->sink.arg = options->arg;
 	pipeline->alarm_at = EVWORK_NEVER;
+	pipeline->hook.drains = on_pool_drains;
 	pipeline->hook.cancelled = on_pool_cancelled;
 	pipeline->hook.room = on_pool_room;
 	evwork_watch_init(&pipeline->watch, pipeline_on_death);

@@ -140,7 +140,8 @@ static void call_source(struct worker *worker, struct evwork_emitter *emitter)
 		int rc = stage->source(emitter, stage->arg);
 
 		emitter->last = rc == EVWORK_SOURCE_END;
-		if (returned(worker, emitter, 1, rc < 0 ? rc : 0) || emitter->last)
+		if (returned(worker, emitter, 1, rc < 0 ? rc : 0) || emitter->last ||
+		    atomic_load_explicit(&stage->pipeline->pool_drains, memory_order_relaxed))
 			break;
 	}
 }

@@ -259,6 +259,9 @@ static void decide(struct evwork_pipeline *pipeline)
 	bool decided;
 
 	sys_lock(&pipeline->mutex);
+	/* First, as this may be the end. */
+	if (atomic_load_explicit(&pipeline->pool_drains, memory_order_relaxed))
+		source_shut_locked(pipeline->stages);
 	if (sink->ended && sink->count == 0)
 		pipeline_decide_locked(pipeline, sink->error);
 	if (atomic_load_explicit(&pipeline->pool_closed, memory_order_relaxed))

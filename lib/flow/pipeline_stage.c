@@ -230,7 +230,16 @@ static bool is_through(const struct pipe_stage *stage)
 void stage_settle_locked(struct pipe_stage *stage)
 {
 	for (; stage && is_through(stage); stage = stage->next)
-		end_locked(stage, stage->source ? 0 : stage->in.error);
+		end_locked(stage, stage->in.error);
+}
+
+void source_shut_locked(struct pipe_stage *stage)
+{
+	if (!stage->source || stage->cut || stage->ending)
+		return;
+	stage->ending = true;
+	stage->in.error = -ESHUTDOWN;
+	stage_settle_locked(stage);
 }
 
 void queue_end_locked(struct evwork_pipeline *pipeline, struct pipe_queue *queue, int error)
@@ -330,8 +339,11 @@ bool stage_finish_locked(struct evwork_emitter *emitter)
 	else if (!stage->source)
 		stage->in.held -= emitter->count;
 	count_locked(stage, emitter);
-	if (emitter->last)
+	if (emitter->last) {
 		stage->ending = true;
+		/* It was through when it was told to stop. */
+		stage->in.error = 0;
+	}
 	if (is_cut) {
 		if (stage->ordered)
 			LIST_REMOVE(&stage->order, emitter, next, prev);

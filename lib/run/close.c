@@ -285,10 +285,9 @@ static void set_mode_locked(struct evwork_pool *pool, enum evwork_close_mode mod
 	/* Workers that could not be replaced have ended before. */
 	if (first && pool->alive == 0)
 		atomic_fetch_or_explicit(&pool->pending, POOL_ENDED, memory_order_acq_rel);
-	if (mode != EVWORK_DRAIN) {
+	if (mode != EVWORK_DRAIN)
 		pool_withdraw_all_locked(pool, jobs);
-		pool_tell_cancelled_locked(pool);
-	}
+	pool_tell_closing_locked(pool);
 	pool_stop_locked(pool);
 	sys_cond_broadcast(&pool->room);
 }

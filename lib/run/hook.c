@@ -9,13 +9,22 @@
 
 #include "run/pool.h"
 
+static void tell_closing(struct evwork_pool *pool, struct pool_hook *hook)
+{
+	int mode = atomic_load(&pool->closing);
+
+	if (mode == EVWORK_DRAIN)
+		hook->drains(hook);
+	else if (mode)
+		hook->cancelled(hook);
+}
+
 void pool_add_hook(struct evwork_pool *pool, struct pool_hook *hook)
 {
 	hook->waits = false;
 	sys_lock(&pool->mutex);
 	LIST_APPEND(&pool->hooks, hook, next, prev);
-	if (atomic_load(&pool->closing) > EVWORK_DRAIN)
-		hook->cancelled(hook);
+	tell_closing(pool, hook);
 	sys_unlock(&pool->mutex);
 }
 
@@ -64,10 +73,10 @@ void pool_tell_room_locked(struct evwork_pool *pool)
 	}
 }
 
-void pool_tell_cancelled_locked(struct evwork_pool *pool)
+void pool_tell_closing_locked(struct evwork_pool *pool)
 {
 	struct pool_hook *hook;
 
 	for (hook = pool->hooks.head; hook; hook = hook->next)
-		hook->cancelled(hook);
+		tell_closing(pool, hook);
 }

@@ -82,10 +82,12 @@ struct worker {
 };
 
 /*
- * What a pool tells those who will have to submit more, and so keep one of its lanes. Both
+ * What a pool tells those who will have to submit more, and so keep one of its lanes. The
  * functions are called under the pool's lock, on any thread.
  */
 struct pool_hook {
+	/* The pool is closed, and drains: what has begun may be brought to its end. */
+	void (*drains)(struct pool_hook *hook);
 	/* The pool is closed and no longer drains: nothing will be accepted any more. */
 	void (*cancelled)(struct pool_hook *hook);
 	/* Once after pool_await_room: there may be room. */
@@ -358,14 +360,15 @@ int lane_keep(struct evwork_lane *lane);
 void lane_unkeep(struct evwork_lane *lane);
 int submit_kept(struct evwork_loop *loop, struct evwork_job *job);
 
-/* [any] For who has kept a lane of the pool. Adding a hook to a pool that no longer drains
+/* [any] For who has kept a lane of the pool. Adding a hook to a pool that was closed
  * tells it so at once. Once it is removed it is not called any more. */
 void pool_add_hook(struct evwork_pool *pool, struct pool_hook *hook);
 void pool_remove_hook(struct evwork_pool *pool, struct pool_hook *hook);
 /* [any] Has the hook told of room in the lane: 1. 0: there is room now. -EAGAIN: the pool
  * has no worker, and so no use for it. */
 int pool_await_room(struct evwork_lane *lane, struct pool_hook *hook);
-void pool_tell_cancelled_locked(struct evwork_pool *pool);
+/* [any] Of the mode in which the pool is closed now. */
+void pool_tell_closing_locked(struct evwork_pool *pool);
 
 /* [worker] This worker touches the pool no more. */
 void pool_worker_ended(struct evwork_pool *pool);
