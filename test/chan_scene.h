@@ -4,10 +4,10 @@
 
 /*
  * What the tests of channels share: channels of numbers, waiters and threads that record
- * what happens to them, and rivals for races.
+ * what happens to them.
  */
 
-#include "stress.h"
+#include "rival.h"
 
 #include <pthread.h>
 
@@ -68,20 +68,5 @@ void sleeper_recv_many(struct sleeper *sleeper, struct evwork_chan *chan, int co
 void sleeper_select(struct sleeper *sleeper, struct evwork_case *cases, int count,
 	struct evwork_ctx *ctx);
 int sleeper_end(struct sleeper *sleeper);
-
-/* A thread that does its part of each round while the test does its own. */
-struct rival {
-	pthread_t thread;
-	void (*act)(void *arg);
-	void *arg;
-	uint64_t stream;
-	atomic_int round;      /* the round that is on; -1 ends the thread */
-	atomic_int finished;
-};
-void rival_start(struct rival *rival, void (*act)(void *arg), void *arg, uint64_t stream);
-void rival_go(struct rival *rival, int round);
-bool rival_finished(struct rival *rival, int round);
-void rival_await(struct rival *rival, int round);
-void rival_end(struct rival *rival);
 
 #endif

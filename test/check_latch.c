@@ -10,31 +10,11 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
-
-#include <pthread.h>
+#include "rival.h"
 
 #include "run/ctx.h"
 
 #define START_NS INT64_C(1000000000)
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-/* For what is asserted in every round of a race. On the test's own thread only. */
-#define expect(condition, format, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg("%s does not hold: " format, #condition, __VA_ARGS__); \
-} while (0)
-
-/* A tenth of the rounds where everything is slow. */
-static int scaled(int rounds)
-{
-	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
-}
 
 /* A waiter that records what happens to it. */
 struct guest {
@@ -943,79 +923,7 @@ START_TEST(who_may_wait)
 }
 END_TEST
 
-/*
- * Races. A rival is a thread that does its part of each round at the same time as the
- * test does its own; what each does before is left to chance.
- */
-
-static _Thread_local uint64_t chance_state;
-
-static int chance(int n)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
-}
-
-static void dawdle(void)
-{
-	int i;
-
-	for (i = chance(4) ? chance(1 << chance(8)) : 0; i > 0; i--)
-		sys_relax();
-}
-
-struct rival {
-	pthread_t thread;
-	void (*act)(void *arg);
-	void *arg;
-	atomic_int round;      /* the round that is on; -1 ends the thread */
-	atomic_int finished;
-};
-
-static void *rival_run(void *arg)
-{
-	struct rival *rival = arg;
-	int round, now;
-
-	chance_state = sys_random() | 1;
-	for (round = 1;; round++) {
-		while ((now = atomic_load(&rival->round)) != round) {
-			if (now < 0)
-				return NULL;
-			sys_yield();
-		}
-		dawdle();
-		rival->act(rival->arg);
-		atomic_store(&rival->finished, round);
-	}
-}
-
-static void rival_start(struct rival *rival, void (*act)(void *arg), void *arg)
-{
-	chance_state = sys_random() | 1;
-	memset(rival, 0, sizeof(*rival));
-	rival->act = act;
-	rival->arg = arg;
-	ck_assert_int_eq(pthread_create(&rival->thread, NULL, rival_run, rival), 0);
-}
-
-static void rival_go(struct rival *rival, int round)
-{
-	atomic_store(&rival->round, round);
-}
-
-static bool rival_finished(struct rival *rival, int round)
-{
-	return atomic_load(&rival->finished) == round;
-}
-
-static void rival_end(struct rival *rival)
-{
-	atomic_store(&rival->round, -1);
-	ck_assert_int_eq(pthread_join(rival->thread, NULL), 0);
-}
+/* Races, and what each does before is left to chance. */
 
 /* What a round of all against all has: guest 0 is the test's, 1 that of a rival, both on
  * the test's loop, and 2 that of a rival with a loop of its own. */
@@ -1114,10 +1022,11 @@ START_TEST(all_at_once)
 
 	inn_open(&melee.inn, 0);
 	ck_assert_int_eq(evwork_loop_hold(melee.inn.world.loop), 0);
-	rival_start(&rivals[0], melee_add, &melee);
-	rival_start(&rivals[1], melee_wait, &melee);
-	rival_start(&rivals[2], melee_set, &melee);
-	rival_start(&rivals[3], melee_host, &melee);
+	chance_seed(0);
+	rival_start(&rivals[0], melee_add, &melee, 1);
+	rival_start(&rivals[1], melee_wait, &melee, 2);
+	rival_start(&rivals[2], melee_set, &melee, 3);
+	rival_start(&rivals[3], melee_host, &melee, 4);
 	for (round = 1; round <= rounds; round++) {
 		for (i = 0; i < 3; i++) {
 			guest_init(&melee.inn.guests[i], melee.inn.latch);
@@ -1152,7 +1061,8 @@ START_TEST(freed_behind_add)
 	inn_open(&melee.inn, 0);
 	ck_assert_int_eq(evwork_latch_free(melee.inn.latch), 0);
 	ck_assert_int_eq(evwork_loop_hold(melee.inn.world.loop), 0);
-	rival_start(&rival, melee_add, &melee);
+	chance_seed(0);
+	rival_start(&rival, melee_add, &melee, 5);
 	for (round = 1; round <= rounds; round++) {
 		struct guest *guest = &melee.inn.guests[0];
 
@@ -1202,8 +1112,9 @@ START_TEST(zero_against_death)
 	struct rival waits, cancels;
 	int rounds = scaled(20000), round, zeros = 0, i;
 
-	rival_start(&waits, duel_wait, &sleeper);
-	rival_start(&cancels, duel_cancel, &sleeper);
+	chance_seed(0);
+	rival_start(&waits, duel_wait, &sleeper, 6);
+	rival_start(&cancels, duel_cancel, &sleeper, 7);
 	for (round = 1; round <= rounds; round++) {
 		expect(evwork_latch_new(&sleeper.latch) == 0, "%d", round);
 		expect(evwork_latch_add(sleeper.latch, 1) == 0, "%d", round);
@@ -1362,5 +1273,6 @@ static Suite *latch_suite(void)
 
 int main(void)
 {
+	stress_begin();
 	return support_run(latch_suite());
 }

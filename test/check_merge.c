@@ -10,27 +10,10 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-/* For what is asserted in every round. On the test's own thread only. */
-#define expect(condition, format, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg("%s does not hold: " format, #condition, __VA_ARGS__); \
-} while (0)
-
-static int scaled(int rounds)
-{
-	return SANITIZED || support_slow() > 1 ? rounds / 10 : rounds;
-}
 
 #define INPUTS 8
 

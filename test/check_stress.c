@@ -15,7 +15,7 @@
  * not its interleaving.
  */
 
-#include "stress.h"
+#include "rival.h"
 
 #include <pthread.h>
 #include <sys/socket.h>
@@ -827,62 +827,7 @@ START_TEST(storm_keeps_all_accounts)
 }
 END_TEST
 
-/*
- * The focused races. A rival is a thread that does its part of each round at the
- * same time as the test does its own.
- */
-struct rival {
-	pthread_t thread;
-	void (*act)(void *arg);
-	void *arg;
-	uint64_t stream;
-	atomic_int round;      /* the round that is on; -1 ends the thread */
-	atomic_int finished;   /* rounds it has finished */
-};
-
-static void *rival_run(void *arg)
-{
-	struct rival *rival = arg;
-	int round, now;
-
-	chance_seed(rival->stream);
-	for (round = 1;; round++) {
-		while ((now = atomic_load(&rival->round)) != round) {
-			if (now < 0)
-				return NULL;
-			sys_yield();
-		}
-		dawdle();
-		rival->act(rival->arg);
-		atomic_store(&rival->finished, round);
-	}
-}
-
-static void rival_start(struct rival *rival, uint64_t stream, void (*act)(void *arg), void *arg)
-{
-	memset(rival, 0, sizeof(*rival));
-	rival->act = act;
-	rival->arg = arg;
-	rival->stream = stream;
-	ck_assert_int_eq(pthread_create(&rival->thread, NULL, rival_run, rival), 0);
-}
-
-static void rival_go(struct rival *rival, int round)
-{
-	atomic_store(&rival->round, round);
-}
-
-static void rival_await(struct rival *rival, int round)
-{
-	while (atomic_load(&rival->finished) != round)
-		sys_yield();
-}
-
-static void rival_end(struct rival *rival)
-{
-	atomic_store(&rival->round, -1);
-	ck_assert_int_eq(pthread_join(rival->thread, NULL), 0);
-}
+/* The focused races. */
 
 /* A job that is hit by something while it starts or ends. */
 struct target {
@@ -1086,7 +1031,7 @@ static void volleys(void (*hit)(struct target *target), enum moment moment, bool
 	volley.hit = hit;
 	volley.moment = moment;
 	world_open(&volley.world, 1);
-	rival_start(&rival, 2, volley_act, &volley);
+	rival_start(&rival, volley_act, &volley, 2);
 	for (round = 1; round <= rounds; round++)
 		volley_round(&volley, &rival, round, detach, staged);
 	rival_end(&rival);
@@ -1254,8 +1199,8 @@ START_TEST(race_stop_against_fire)
 	must(evwork_loop_hold(world.loop));
 	hunt.loop = world.loop;
 	hunt.base = world.base;
-	rival_start(&killer, 9, hunt_cancel, &hunt);
-	rival_start(&stopper, 10, hunt_stop, &hunt);
+	rival_start(&killer, hunt_cancel, &hunt, 9);
+	rival_start(&stopper, hunt_stop, &hunt, 10);
 	for (round = 1; round <= rounds; round++) {
 		hunt.quarry = calloc(1, sizeof(*hunt.quarry));
 		expect(hunt.quarry != NULL, "no memory");
@@ -1386,7 +1331,7 @@ static void shelf_rounds(bool cancel)
 	memset(&shelf, 0, sizeof(shelf));
 	shelf.cancel = cancel;
 	world_open_manual(&shelf.world, 1, 0);
-	rival_start(&rival, 27, shelf_hit, &shelf);
+	rival_start(&rival, shelf_hit, &shelf, 27);
 	for (round = 1; round <= rounds; round++)
 		shelf_round(&shelf, &rival, round);
 	rival_end(&rival);
@@ -1501,7 +1446,7 @@ START_TEST(race_submit_wait_against_room)
 	world_open(&turnstile.world, 1 + _i);
 	must(evwork_loop_hold(turnstile.world.loop));
 	must(evwork_lane_new(turnstile.world.pool, &options, &turnstile.lane));
-	rival_start(&rival, 31, turnstile_enter, &turnstile);
+	rival_start(&rival, turnstile_enter, &turnstile, 31);
 	for (round = 1; round <= rounds; round++)
 		turnstile_round(&turnstile, &rival, round);
 	rival_end(&rival);
@@ -2000,7 +1945,7 @@ START_TEST(race_pool_close_against_submit)
 	chance_seed(16);
 	world_open(&world, 1);
 	must(evwork_loop_hold(world.loop));
-	rival_start(&rival, 17, crowder_submit, &crowder);
+	rival_start(&rival, crowder_submit, &crowder, 17);
 	for (round = 1; round <= rounds; round++) {
 		crowder_init(&crowder);
 		closing = (struct closing){ world.base, &crowder, 0, 0 };
@@ -2040,7 +1985,7 @@ START_TEST(race_loop_close_against_submit)
 	chance_seed(18);
 	world_open(&world, 2);
 	must(evwork_loop_hold(world.loop));
-	rival_start(&rival, 19, crowder_submit, &crowder);
+	rival_start(&rival, crowder_submit, &crowder, 19);
 	for (round = 1; round <= rounds; round++) {
 		crowder_init(&crowder);
 		closing = (struct closing){ world.base, &crowder, 0, 0 };
@@ -2163,7 +2108,7 @@ START_TEST(race_loop_close_against_contexts)
 	memset(&inn, 0, sizeof(inn));
 	world_open(&world, 1);
 	must(evwork_loop_hold(world.loop));
-	rival_start(&rival, 29, inn_errands, &inn);
+	rival_start(&rival, inn_errands, &inn, 29);
 	for (round = 1; round <= rounds; round++) {
 		inn.closing = (struct closing){ .base = world.base };
 		must(evwork_loop_new(world.base, world.pool, NULL, &inn.loop));
@@ -2237,7 +2182,7 @@ START_TEST(race_loop_close_against_turns)
 	chance_seed(22);
 	world_open(&world, 1);
 	must(evwork_loop_hold(world.loop));
-	rival_start(&rival, 23, busybody_close_all, busybody);
+	rival_start(&rival, busybody_close_all, busybody, 23);
 	for (round = 1; round <= rounds; round++) {
 		for (i = 0; i < LINE; i++)
 			busybody_open(&busybody[i], &world);
@@ -2298,7 +2243,7 @@ START_TEST(race_foreign_deadline_against_sleep)
 	chance_seed(24);
 	world_open(&world, 1);
 	must(evwork_loop_hold(world.loop));
-	rival_start(&rival, 25, fuse_light, &fuse);
+	rival_start(&rival, fuse_light, &fuse, 25);
 	for (round = 1; round <= rounds; round++) {
 		memset(&fuse, 0, sizeof(fuse));
 		evwork_watch_init(&fuse.watch, fuse_burns);

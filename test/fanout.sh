@@ -171,17 +171,6 @@ fi
 
 # ---- Ctrl-C ----
 
-# await COMMAND…: waits until it succeeds. The limit, a minute on a machine of
-# usual speed, is reached only when something hangs.
-await() {
-	tries=$((600 * slow))
-	until "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
-
 # The process has opened the file, so that counting has begun.
 counting() {
 	# shellcheck disable=SC2010 # The names are numbers.

@@ -4,8 +4,9 @@
 # examples/graceful: replies, and SIGTERM at random moments under the load of hundreds of
 # clients. GRACEFUL_ROUNDS says how many moments, 10 if it is not set.
 
+source=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=test/tap.sh
-. "$(dirname "$0")/tap.sh"
+. "$source/tap.sh"
 
 server=$build/examples/graceful
 client=$build/test/graceful_client
@@ -15,52 +16,14 @@ tap_files="out err told said"
 
 [ -x "$server" ] || skip_all "graceful was not built: it needs libcrypto"
 
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/graceful-test.XXXXXX") || exit 1
-pid=
-# shellcheck disable=SC2329 # It is a trap.
-clean_up() {
-	[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null
-	rm -rf "$tmp"
-}
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
-cd "$tmp" || exit 1
+# shellcheck source=test/server.sh
+. "$source/server.sh"
 
 echo "1..$((rounds + 11))"
 
-# await COMMAND…: waits until it succeeds. The limit, a minute on a machine of
-# usual speed, is reached only when something hangs.
-await() {
-	tries=$((1200 * slow))
-	until "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.05
-	done
-}
-
-says() {
-	grep -q "$1" "$2" 2>/dev/null
-}
-
-# start ARGUMENTS…: a server; sets pid and port.
-start() {
-	rm -f pid ended
-	{
-		sh -c 'echo $$ >pid; exec "$@"' sh "$server" "$@" >out 2>err
-		echo $? >ended
-	} &
-	await says '^listening on [0-9]*$' out || return 1
-	pid=$(cat pid)
-	port=$(sed 's/listening on //' out)
-}
-
 # What the server has to end with, once it was told to.
 finish() {
-	await test -s ended || kill -KILL "$pid"
-	wait
-	pid=
-	status=$(cat ended)
+	ended
 	[ "$status" -eq 0 ] && [ "$(tail -n 1 err)" = clean ]
 }
 
@@ -88,14 +51,14 @@ sums() {
 	printf '%s\n' ready 'ok 6' 'ok 0' 'ok 7' 'ok 0' 'ok 1000000000001' 'ok 210' 'bye 6' |
 		cmp - told >&2
 }
-check "sums" sums
+try "sums" sums
 
 mistakes() {
 	start && ask 'sum 1 x' 'sum 1x' 'sum 1000000000001' 'product 1' '' 'hashes' 'sum 1' ||
 		return 1
 	[ "$(grep -c '^error ' told)" -eq 6 ] && says '^ok 1$' told && says '^bye 7$' told
 }
-check "requests that make no sense" mistakes
+try "requests that make no sense" mistakes
 
 # Each of the four sums is one that sha256sum makes, too.
 hashes() {
@@ -108,7 +71,7 @@ hashes() {
 	printf '%s\n' ready "ok $expected" 'bye 1' | cmp - told >&2
 }
 if command -v sha256sum >/dev/null; then
-	check "hashes" hashes
+	try "hashes" hashes
 else
 	number=$((number + 1))
 	echo "ok $number - hashes # SKIP there is no sha256sum to compare with"
@@ -117,7 +80,7 @@ fi
 idle() {
 	start && kill -TERM "$pid" && finish && says '^0 connections, 0 requests' err
 }
-check "SIGTERM without any client" idle
+try "SIGTERM without any client" idle
 
 # The first reply shows that all these lines were read, but it has taken only some. The
 # hash would take hours, and by its deadline the queue is stuck.
@@ -130,7 +93,7 @@ pipelined() {
 		$limit "$client" -a -k 2 "$port" "$pid" <lines >told 2>said && finish &&
 		says '^bye 100$' told && [ "$(wc -l <told)" -eq 102 ] && ! says '^error' told
 }
-check "lines that were read, but wait for others, are accepted, too" pipelined
+try "lines that were read, but wait for others, are accepted, too" pipelined
 
 # ---- under load ----
 
@@ -143,21 +106,21 @@ moment() {
 round=0
 while [ $round -lt "$rounds" ]; do
 	round=$((round + 1))
-	check "SIGTERM at random moment $round" moment
+	try "SIGTERM at random moment $round" moment
 done
 
 # Eight requests are 32 jobs.
 busy() {
 	start -w 2 -q 16 && clients -c 250 -k 4000 && finish && [ "$(counted busy)" -gt 0 ]
 }
-check "a full queue is told to clients" busy
+try "a full queue is told to clients" busy
 
 # Hashes that would take hours.
 late() {
 	start -w 2 -r 1000000000000 -t 50 && clients -k 1000 && finish &&
 		[ "$(counted timeout)" -gt 0 ]
 }
-check "requests that take too long" late
+try "requests that take too long" late
 
 again() {
 	start -w 2 -q 100000 -r 1000000000000 -t 3600000 || return 1
@@ -166,19 +129,19 @@ again() {
 	await says '^draining' err && kill -TERM "$pid"
 	wait $! && finish && says '^cancelling' err && [ "$(counted cancelled)" -gt 0 ]
 }
-check "SIGTERM again cancels, and that is told, too" again
+try "SIGTERM again cancels, and that is told, too" again
 
 # Nobody waits for these hashes, so draining does not either.
 desert() {
 	start -w 2 -q 100000 -r 1000000000000 -t 3600000 && clients -d -k 201 && finish &&
 		! says ' 0 abandoned' err
 }
-check "clients that leave take their requests with them" desert
+try "clients that leave take their requests with them" desert
 
 flood() {
 	start && clients -f -c 5 -k 100 && finish
 }
-check "clients that do not leave after bye are cut off" flood
+try "clients that do not leave after bye are cut off" flood
 
 # ---- arguments ----
 
@@ -190,4 +153,4 @@ mistaken() {
 	done
 	$limit "$server" -h >out 2>err && says '^usage: graceful' out
 }
-check "a mistake in the arguments is status 2; -h explains" mistaken
+try "a mistake in the arguments is status 2; -h explains" mistaken

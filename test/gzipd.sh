@@ -4,8 +4,9 @@
 # examples/gzipd, driven by curl: what comes back is what was sent, and memory stays
 # bounded whatever the client does.
 
+source=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=test/tap.sh
-. "$(dirname "$0")/tap.sh"
+. "$source/tap.sh"
 
 server=$build/examples/gzipd
 client=$build/test/gzipd_client
@@ -21,82 +22,39 @@ bound=32768
 ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=4
 export ASAN_OPTIONS
 
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/gzipd-test.XXXXXX") || exit 1
-pid=
-# shellcheck disable=SC2329 # It is a trap.
-clean_up() {
-	[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null
-	rm -rf "$tmp"
-}
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
-cd "$tmp" || exit 1
+# shellcheck source=test/server.sh
+. "$source/server.sh"
 
 echo "1..15"
-
-# await COMMAND…: waits until it succeeds. The limit, a minute on a machine of
-# usual speed, is reached only when something hangs.
-await() {
-	tries=$((1200 * slow))
-	until "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.05
-	done
-}
-
-says() {
-	grep -q "$1" "$2" 2>/dev/null
-}
 
 # memory FIELD: of the server, in kilobytes.
 memory() {
 	sed -n "s/^$1:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$pid/status"
 }
 
-# start ARGUMENTS…: a server; sets pid, url and begin, its memory.
-start() {
-	rm -f pid ended out err
-	{
-		sh -c 'echo $$ >pid; exec "$@"' sh "$server" "$@" >out 2>err
-		echo $? >ended
-	} &
-	shell=$!
-	await says '^listening on [0-9]*$' out || return 1
-	pid=$(cat pid)
-	port=$(sed 's/listening on //' out)
+# begin ARGUMENTS…: a server; sets url, too, and its memory at the start.
+begin() {
+	start "$@" || return 1
 	url=http://127.0.0.1:$port/
-	if [ -r "/proc/$pid/status" ]; then
-		begin=$(memory VmRSS)
-	fi
+	[ ! -r "/proc/$pid/status" ] || at_start=$(memory VmRSS)
 }
 
 # finish: what the server has to end with, once it was told to.
 finish() {
 	kill -TERM "$pid" 2>/dev/null
-	await test -s ended || kill -KILL "$pid"
-	wait $shell
-	pid=
-	[ "$(cat ended)" -eq 0 ] && [ "$(wc -l <err)" -eq 1 ]
+	ended
+	[ "$status" -eq 0 ] && [ "$(wc -l <err)" -eq 1 ]
 }
 
 bounded() {
 	[ -r "/proc/$pid/status" ] || return 0
 	peak=$(memory VmHWM)
-	echo "# $begin kB at the start, $peak kB at the peak"
-	[ $((peak - begin)) -le $bound ]
+	echo "# $at_start kB at the start, $peak kB at the peak"
+	[ $((peak - at_start)) -le $bound ]
 }
 
 ask() {
 	$limit curl -s --show-error --max-time $((100 * slow)) "$@" "$url" 2>said
-}
-
-# try NAME COMMAND…: one test; what it has left running is killed.
-try() {
-	check "$@"
-	[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null
-	wait
-	pid=
 }
 
 # ---- bodies ----
@@ -108,13 +66,13 @@ same() {
 : >empty
 echo 'some text' >small
 head -c 65536 /dev/urandom >chunk
-head -c 65537 /dev/urandom >more
+head -c 65537 /dev/urandom >odd
 head -c 5000000 /dev/urandom >noise
 yes 'a line that can be compressed' | head -c 20000000 >lines
 
 bodies() {
-	start || return 1
-	for file in empty small chunk more noise lines; do
+	begin || return 1
+	for file in empty small chunk odd noise lines; do
 		same $file || return 1
 	done
 	finish && says '^6 requests, 25131083 bytes in' err
@@ -122,7 +80,7 @@ bodies() {
 try "bodies of all sizes come back" bodies
 
 posted() {
-	start -w 1 -l 9 || return 1
+	begin -w 1 -l 9 || return 1
 	ask --data-binary @small | gunzip | cmp - small >&2 &&
 		ask -X POST -H 'Transfer-Encoding: chunked' -T - <lines | gunzip | cmp - lines >&2 &&
 		ask -0 -T noise | gunzip | cmp - noise >&2 && finish
@@ -130,7 +88,7 @@ posted() {
 try "by POST, in chunks, and by HTTP/1.0" posted
 
 one_connection() {
-	start || return 1
+	begin || return 1
 	printf '' >got
 	$limit curl -s --show-error -v --max-time $((100 * slow)) -T small "$url" -o got.1 \
 		--next -s -T noise "$url" -o got.2 --next -s -T lines "$url" -o got.3 2>said &&
@@ -141,7 +99,7 @@ try "several requests on one connection" one_connection
 
 levels() {
 	for level in 0 1 6 9; do
-		start -l $level || return 1
+		begin -l $level || return 1
 		ask -T lines >"got.$level" && gunzip <"got.$level" | cmp - lines >&2 && finish || return 1
 	done
 	[ "$(wc -c <got.0)" -gt 20000000 ] && [ "$(wc -c <got.9)" -lt "$(wc -c <got.1)" ]
@@ -149,7 +107,7 @@ levels() {
 try "levels" levels
 
 many() {
-	start || return 1
+	begin || return 1
 	clients=
 	for i in 1 2 3 4 5 6 7 8; do
 		ask -T noise -o "got.$i" &
@@ -168,7 +126,7 @@ try "8 clients at once" many
 # ---- what it does not take ----
 
 refused() {
-	start || return 1
+	begin || return 1
 	[ "$(ask -o /dev/null -w '%{http_code}')" = 405 ] &&
 		[ "$(ask -o /dev/null -w '%{http_code}' -X DELETE)" = 405 ] &&
 		[ "$(ask -o /dev/null -w '%{http_code}' -X PATCH -T noise)" = 405 ] &&
@@ -182,7 +140,7 @@ try "other methods and nonsense are refused" refused
 # A gibibyte, or as much less as this build is slower.
 huge=$((1073741824 / slow))
 huge() {
-	start -l 1 || return 1
+	begin -l 1 || return 1
 	yes 'a line that can be compressed, over and over again' | head -c $huge | ask -T - |
 		gunzip | cksum >got
 	yes 'a line that can be compressed, over and over again' | head -c $huge | cksum >want
@@ -192,14 +150,14 @@ try "$huge bytes pass in bounded memory" huge
 
 # It sends no faster than it reads.
 slow_reader() {
-	start || return 1
+	begin || return 1
 	ask --limit-rate 2M -T noise | gunzip | cmp - noise >&2 && bounded && finish
 }
 try "a slow reader leaves memory bounded" slow_reader
 
 # Sockets buffer some megabytes of what is sent and what is received.
 no_reader() {
-	start || return 1
+	begin || return 1
 	$limit "$client" "$port" 100000000 40000000 >told 2>said || return 1
 	sed 's/^/# /' told
 	says '^ok$' told && bounded && finish
@@ -230,7 +188,7 @@ leave() {
 }
 
 leaving() {
-	start -l 0 || return 1
+	begin -l 0 || return 1
 	leave 100000 && leave 1000000 && leave 3000000 && same noise && finish &&
 		says '^1 requests' err
 }
@@ -239,12 +197,12 @@ try "clients that leave in the middle" leaving
 # ---- the end ----
 
 idle() {
-	start && finish && says '^0 requests' err
+	begin && finish && says '^0 requests' err
 }
 try "SIGTERM ends an idle server" idle
 
 kept_alive() {
-	start || return 1
+	begin || return 1
 	mkfifo hold
 	{
 		printf 'PUT / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx'
@@ -261,8 +219,8 @@ try "SIGTERM closes connections that wait for a request" kept_alive
 
 # The body is not finished before the signal.
 under_way() {
-	start || return 1
-	rm -f go
+	begin || return 1
+	rm -f go got
 	{
 		head -c 2500000 noise
 		await test -e go
@@ -281,8 +239,8 @@ refuses() {
 try "SIGTERM lets a request finish" under_way
 
 cut_off() {
-	start || return 1
-	rm -f go
+	begin || return 1
+	rm -f go got
 	{
 		head -c 2500000 noise
 		await test -e go

@@ -53,3 +53,19 @@ check() {
 	"$@"
 	report $? "$name"
 }
+
+# await COMMAND…: waits until it succeeds. The limit, a minute on a machine of usual
+# speed, is reached only when something hangs.
+await() {
+	tries=$((1200 * slow))
+	until "$@"; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		sleep 0.05
+	done
+}
+
+# says PATTERN FILE
+says() {
+	grep -q "$1" "$2" 2>/dev/null
+}

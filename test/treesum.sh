@@ -55,17 +55,6 @@ mistaken() {
 	[ "$status" -eq 2 ] && [ ! -s out ] && [ -s err ]
 }
 
-# await COMMAND…: waits until it succeeds. The limit, a minute on a machine of
-# usual speed, is reached only when something hangs.
-await() {
-	tries=$((600 * slow))
-	until "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
-
 # start BYTES DIR: begins with a pipe for output, from which so many bytes are
 # read and no more, so that it cannot end if it has more to say than a pipe
 # holds. Returns when they have come.

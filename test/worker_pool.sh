@@ -86,17 +86,6 @@ check "another seed, other jobs" other_seed
 
 # ---- Ctrl-C ----
 
-# await PATTERN: waits for a line of the output. The limit, a minute on a machine
-# of usual speed, is reached only when something hangs.
-await() {
-	tries=$((600 * slow))
-	until grep -q "$1" out 2>/dev/null; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
-
 start() {
 	rm -f pid out
 	{
@@ -110,7 +99,7 @@ interrupt() {
 }
 
 finish() {
-	await '^the account' || kill -KILL "$(cat pid)"
+	await says '^the account' out || kill -KILL "$(cat pid)"
 	wait
 	status=$(cat ended)
 }
@@ -118,7 +107,7 @@ finish() {
 # There are far too many jobs for it to end by itself.
 drain() {
 	start -w 2 -q 4 -n 20000 -t 1
-	await ' primes below ' && interrupt && finish &&
+	await says ' primes below ' out && interrupt && finish &&
 		sound && grep -q 'interrupt: draining' out &&
 		[ "$(value jobs never)" -gt 0 ] && [ "$(value accepted cancelled)" -eq 0 ]
 }
@@ -127,8 +116,8 @@ check "Ctrl-C: what was submitted still runs, nothing else" drain
 # Some of these jobs would take an hour, so draining does not end.
 cancel() {
 	start -w 2 -q 200 -n 200 -t 3600000
-	await 'job 199: submitted' && interrupt &&
-		await 'interrupt: draining' && interrupt && finish &&
+	await says 'job 199: submitted' out && interrupt &&
+		await says 'interrupt: draining' out && interrupt && finish &&
 		sound && grep -q 'interrupt: cancelling' out &&
 		[ "$(value accepted cancelled)" -gt 0 ] && [ "$(endings)" -eq 200 ]
 }

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TEST_RIVAL_H
+#define TEST_RIVAL_H
+
+#include "stress.h"
+
+#include <pthread.h>
+
+/* A thread that does its part of each round while the test does its own. */
+struct rival {
+	pthread_t thread;
+	void (*act)(void *arg);
+	void *arg;
+	uint64_t stream;
+	atomic_int round;      /* the round that is on; -1 ends the thread */
+	atomic_int finished;
+};
+void rival_start(struct rival *rival, void (*act)(void *arg), void *arg, uint64_t stream);
+void rival_go(struct rival *rival, int round);
+bool rival_finished(struct rival *rival, int round);
+void rival_await(struct rival *rival, int round);
+void rival_end(struct rival *rival);
+
+#endif
