@@ -35,7 +35,7 @@
  */
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* for getopt() and O_NOFOLLOW under -std=c11 */
+#define _GNU_SOURCE /* for optind and O_NOFOLLOW under -std=c11 */
 #endif
 #define _FILE_OFFSET_BITS 64 /* large files on small machines */
 
@@ -53,21 +53,19 @@
 
 #include <evwork.h>
 
+#include "command_line.h"
 #include "fanout_words.h"
 #include "treesum_walk.h"
 
 /* Large enough that system calls do not count, small enough for the cache. */
 #define PIECE (64 * 1024)
 
-enum {
-	EXIT_USAGE = 2,
-	EXIT_INTERRUPTED = 128 + SIGINT
-};
+#define EXIT_INTERRUPTED (128 + SIGINT)
 
 struct arguments {
 	const char *root;
-	size_t most;             /* words to print */
-	int workers;             /* 0: one per CPU */
+	uint64_t most;           /* words to print */
+	uint64_t workers;        /* 0: one per CPU */
 };
 
 struct file {
@@ -291,7 +289,7 @@ static int fanout_init(struct fanout *fanout, const struct arguments *arguments)
 	if (rc)
 		return rc;
 	options.name = "fanout";
-	options.threads = arguments->workers;
+	options.threads = (int)arguments->workers;
 	fanout->base = event_base_new();
 	if (!fanout->base)
 		return -ENOMEM;
@@ -351,65 +349,37 @@ static const char usage[] =
 	"  -n TOP      how many words; 10 if not given\n"
 	"  -h          this text\n";
 
-static int number_parse(const char *text, unsigned long long least, unsigned long long most,
-	unsigned long long *ret_value)
+static int argument_set(void *arg, int option, const char *text)
 {
-	char *end;
+	struct arguments *arguments = arg;
 
-	errno = 0;
-	*ret_value = strtoull(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || *ret_value < least || *ret_value > most) {
-		(void)fprintf(stderr, "fanout: not a number from %llu to %llu: %s\n", least, most, text);
+	switch (option) {
+	case 'n':
+		return number_parse(text, 0, SIZE_MAX, &arguments->most);
+	case 'w':
+		return number_parse(text, 1, EVWORK_THREADS_MAX, &arguments->workers);
+	default:
 		return -EINVAL;
 	}
-	return 0;
-}
-
-/* Returns an exit status, or -1 to go on. */
-static int arguments_parse(int argc, char **argv, struct arguments *arguments)
-{
-	unsigned long long value;
-	int option;
-
-	while ((option = getopt(argc, argv, "hn:w:")) != -1) {
-		switch (option) {
-		case 'h':
-			return fputs(usage, stdout) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
-		case 'n':
-			if (number_parse(optarg, 0, SIZE_MAX, &value))
-				return EXIT_USAGE;
-			arguments->most = (size_t)value;
-			break;
-		case 'w':
-			if (number_parse(optarg, 1, EVWORK_THREADS_MAX, &value))
-				return EXIT_USAGE;
-			arguments->workers = (int)value;
-			break;
-		default:
-			(void)fputs(usage, stderr);
-			return EXIT_USAGE;
-		}
-	}
-	if (argc - optind != 1) {
-		(void)fputs(usage, stderr);
-		return EXIT_USAGE;
-	}
-	arguments->root = argv[optind];
-	return -1;
 }
 
 int main(int argc, char **argv)
 {
+	static const struct command_line line = {
+		.name = "fanout", .usage = usage, .options = "hn:w:", .operands = 1,
+		.set = argument_set
+	};
 	struct arguments arguments = { .most = 10 };
 	struct fanout fanout = { 0 };
-	int status = arguments_parse(argc, argv, &arguments);
+	int status = command_line_parse(&line, argc, argv, &arguments);
 	int rc, end;
 
 	if (status >= 0)
 		return status;
+	arguments.root = argv[optind];
 	rc = fanout_init(&fanout, &arguments);
 	if (!rc)
-		rc = fanout_run(&fanout, arguments.most);
+		rc = fanout_run(&fanout, (size_t)arguments.most);
 	if (rc)
 		(void)fprintf(stderr, "fanout: %s\n", evwork_strerror(rc));
 	end = fanout_fini(&fanout);

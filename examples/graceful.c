@@ -36,20 +36,14 @@
  * Exit status: 0 after a clean end, 1 if not, 2 for a mistake in the arguments.
  */
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* for getopt() under -std=c11 */
-#endif
-
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -57,12 +51,12 @@
 
 #include <evwork.h>
 
+#include "command_line.h"
 #include "graceful_connection.h"
+#include "listen.h"
 
 /* How long clients may take to read their last replies and to leave. */
 #define LINGER_MS 3000
-
-#define EXIT_USAGE 2
 
 struct arguments {
 	uint64_t port;           /* 0: any */
@@ -211,24 +205,6 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	connections_add(&server->connections, fd);
 }
 
-static int listener_open(struct server *server, uint16_t port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
-	socklen_t length = sizeof(address);
-
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	server->listener = evconnlistener_new_bind(server->base, on_accept, server,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, SOMAXCONN,
-		(struct sockaddr *)&address, (int)length);
-	if (!server->listener)
-		return -errno;
-	if (getsockname(evconnlistener_get_fd(server->listener), (struct sockaddr *)&address, &length))
-		return -errno;
-	if (printf("listening on %u\n", ntohs(address.sin_port)) < 0 || fflush(stdout))
-		return -errno;
-	return 0;
-}
-
 /* SIGINT and SIGTERM. Cancelled work obeys, so there is no limit to its grace. */
 static int signals_watch(struct server *server)
 {
@@ -263,7 +239,8 @@ static int server_init(struct server *server, const struct arguments *arguments)
 	if (!rc)
 		rc = signals_watch(server);
 	if (!rc)
-		rc = listener_open(server, (uint16_t)arguments->port);
+		rc = listen_on_loopback(server->base, arguments->port, on_accept, server,
+			&server->listener);
 	return rc;
 }
 
@@ -281,21 +258,10 @@ static const char usage[] =
 	"SIGTERM or Ctrl-C ends it when all that was accepted is answered; once more cancels\n"
 	"that.\n";
 
-static int number_parse(const char *text, uint64_t least, uint64_t most, uint64_t *ret_value)
+static int argument_set(void *arg, int option, const char *text)
 {
-	unsigned long long value;
-	char *end;
+	struct arguments *arguments = arg;
 
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || value < least || value > most)
-		return -EINVAL;
-	*ret_value = value;
-	return 0;
-}
-
-static int argument_set(struct arguments *arguments, int option, const char *text)
-{
 	switch (option) {
 	case 'p':
 		return number_parse(text, 0, UINT16_MAX, &arguments->port);
@@ -312,32 +278,14 @@ static int argument_set(struct arguments *arguments, int option, const char *tex
 	}
 }
 
-/* Returns an exit status, or -1 to go on. */
-static int arguments_parse(int argc, char **argv, struct arguments *arguments)
-{
-	int option;
-
-	while ((option = getopt(argc, argv, "hp:q:r:t:w:")) != -1) {
-		if (option == 'h')
-			return fputs(usage, stdout) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
-		if (option != '?' && !argument_set(arguments, option, optarg))
-			continue;
-		if (option != '?')
-			(void)fprintf(stderr, "graceful: -%c: not a number in range: %s\n", option, optarg);
-		(void)fputs(usage, stderr);
-		return EXIT_USAGE;
-	}
-	if (optind == argc)
-		return -1;
-	(void)fputs(usage, stderr);
-	return EXIT_USAGE;
-}
-
 int main(int argc, char **argv)
 {
+	static const struct command_line line = {
+		.name = "graceful", .usage = usage, .options = "hp:q:r:t:w:", .set = argument_set
+	};
 	struct arguments arguments = { .queue = 1024, .rounds = 1000, .timeout_ms = 10000 };
 	struct server server = { 0 };
-	int status = arguments_parse(argc, argv, &arguments);
+	int status = command_line_parse(&line, argc, argv, &arguments);
 	int rc;
 
 	if (status >= 0)

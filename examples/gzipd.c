@@ -20,35 +20,29 @@
  * Exit status: 0 after a clean end, 1 if not, 2 for a mistake in the arguments.
  */
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* for getopt() under -std=c11 */
-#endif
-
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/listener.h>
 
 #include <evwork.h>
 
+#include "command_line.h"
 #include "gzipd_connection.h"
+#include "listen.h"
 
-#define EXIT_USAGE 2
 #define LEVEL_DEFAULT 6
 #define LEVEL_MAX 9
 
 struct arguments {
-	long port;               /* 0: any */
-	long workers;            /* 0: one per CPU */
-	long level;
+	uint64_t port;           /* 0: any */
+	uint64_t workers;        /* 0: one per CPU */
+	uint64_t level;
 };
 
 struct server {
@@ -112,24 +106,6 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	connections_add(&server->connections, fd);
 }
 
-static int listener_open(struct server *server, uint16_t port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
-	socklen_t length = sizeof(address);
-
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	server->listener = evconnlistener_new_bind(server->base, on_accept, server,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, SOMAXCONN,
-		(struct sockaddr *)&address, (int)length);
-	if (!server->listener)
-		return -errno;
-	if (getsockname(evconnlistener_get_fd(server->listener), (struct sockaddr *)&address, &length))
-		return -errno;
-	if (printf("listening on %u\n", ntohs(address.sin_port)) < 0 || fflush(stdout))
-		return -errno;
-	return 0;
-}
-
 static int server_init(struct server *server, const struct arguments *arguments)
 {
 	struct evwork_pool_options pool = { .name = "gzipd", .threads = (int)arguments->workers };
@@ -147,7 +123,8 @@ static int server_init(struct server *server, const struct arguments *arguments)
 	server->shutdown.arg = server;
 	if (!rc)
 		rc = evwork_shutdown_on_signal(&server->shutdown, server->loop, server->pool, &end);
-	return rc ? rc : listener_open(server, (uint16_t)arguments->port);
+	return rc ? rc : listen_on_loopback(server->base, arguments->port, on_accept, server,
+		&server->listener);
 }
 
 /* ---- arguments ---- */
@@ -162,21 +139,10 @@ static const char usage[] =
 	"SIGTERM or Ctrl-C ends it when the requests that have begun are answered; once more\n"
 	"cuts these off.\n";
 
-static int number_parse(const char *text, long least, long most, long *ret_value)
+static int argument_set(void *arg, int option, const char *text)
 {
-	char *end;
-	long value;
+	struct arguments *arguments = arg;
 
-	errno = 0;
-	value = strtol(text, &end, 10);
-	if (errno || end == text || *end || value < least || value > most)
-		return -EINVAL;
-	*ret_value = value;
-	return 0;
-}
-
-static int argument_set(struct arguments *arguments, int option, const char *text)
-{
 	switch (option) {
 	case 'l':
 		return number_parse(text, 0, LEVEL_MAX, &arguments->level);
@@ -189,32 +155,14 @@ static int argument_set(struct arguments *arguments, int option, const char *tex
 	}
 }
 
-/* Returns an exit status, or -1 to go on. */
-static int arguments_parse(int argc, char **argv, struct arguments *arguments)
-{
-	int option;
-
-	while ((option = getopt(argc, argv, "hl:p:w:")) != -1) {
-		if (option == 'h')
-			return fputs(usage, stdout) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
-		if (option != '?' && !argument_set(arguments, option, optarg))
-			continue;
-		if (option != '?')
-			(void)fprintf(stderr, "gzipd: -%c: not a number in range: %s\n", option, optarg);
-		(void)fputs(usage, stderr);
-		return EXIT_USAGE;
-	}
-	if (optind == argc)
-		return -1;
-	(void)fputs(usage, stderr);
-	return EXIT_USAGE;
-}
-
 int main(int argc, char **argv)
 {
+	static const struct command_line line = {
+		.name = "gzipd", .usage = usage, .options = "hl:p:w:", .set = argument_set
+	};
 	struct arguments arguments = { .level = LEVEL_DEFAULT };
 	struct server server = { 0 };
-	int status = arguments_parse(argc, argv, &arguments), rc, end;
+	int status = command_line_parse(&line, argc, argv, &arguments), rc, end;
 
 	if (status >= 0)
 		return status;

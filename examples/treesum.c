@@ -21,7 +21,7 @@
  */
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* for getopt() under -std=c11 */
+#define _GNU_SOURCE /* for optind under -std=c11 */
 #endif
 
 #include <errno.h>
@@ -35,16 +35,14 @@
 
 #include <event2/event.h>
 
+#include "command_line.h"
 #include "treesum_order.h"
 
-enum {
-	EXIT_USAGE = 2,
-	EXIT_INTERRUPTED = 128 + SIGINT
-};
+#define EXIT_INTERRUPTED (128 + SIGINT)
 
 struct arguments {
 	const char *root;
-	int threads;             /* 0: one per CPU */
+	uint64_t threads;        /* 0: one per CPU */
 	bool summary;
 	bool first_error_ends;
 };
@@ -86,7 +84,7 @@ static int treesum_init(struct treesum *sum, const struct arguments *arguments)
 	int rc;
 
 	options.name = "treesum";
-	options.threads = arguments->threads;
+	options.threads = (int)arguments->threads;
 	sum->base = event_base_new();
 	if (!sum->base)
 		return -ENOMEM;
@@ -158,51 +156,22 @@ static const char usage[] =
 	"  -v          at the end tell files, bytes, seconds and workers\n"
 	"  -h          this text\n";
 
-static int threads_parse(const char *text, int *ret_threads)
+static int argument_set(void *arg, int option, const char *text)
 {
-	char *end;
-	long value;
+	struct arguments *arguments = arg;
 
-	errno = 0;
-	value = strtol(text, &end, 10);
-	if (errno || end == text || *end || value < 1 || value > EVWORK_THREADS_MAX)
+	switch (option) {
+	case 'e':
+		arguments->first_error_ends = true;
+		return 0;
+	case 'j':
+		return number_parse(text, 1, EVWORK_THREADS_MAX, &arguments->threads);
+	case 'v':
+		arguments->summary = true;
+		return 0;
+	default:
 		return -EINVAL;
-	*ret_threads = (int)value;
-	return 0;
-}
-
-/* Returns an exit status, or -1 to go on. */
-static int arguments_parse(int argc, char **argv, struct arguments *arguments)
-{
-	int option;
-
-	while ((option = getopt(argc, argv, "ehj:v")) != -1) {
-		switch (option) {
-		case 'e':
-			arguments->first_error_ends = true;
-			break;
-		case 'h':
-			return fputs(usage, stdout) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
-		case 'j':
-			if (!threads_parse(optarg, &arguments->threads))
-				break;
-			(void)fprintf(stderr, "treesum: -j wants a number from 1 to %d, not '%s'\n",
-				EVWORK_THREADS_MAX, optarg);
-			return EXIT_USAGE;
-		case 'v':
-			arguments->summary = true;
-			break;
-		default:
-			(void)fputs(usage, stderr);
-			return EXIT_USAGE;
-		}
 	}
-	if (argc - optind != 1) {
-		(void)fputs(usage, stderr);
-		return EXIT_USAGE;
-	}
-	arguments->root = argv[optind];
-	return -1;
 }
 
 /*
@@ -228,15 +197,20 @@ static int exit_status(const struct treesum *sum, int error)
 
 int main(int argc, char **argv)
 {
+	static const struct command_line line = {
+		.name = "treesum", .usage = usage, .options = "ehj:v", .operands = 1,
+		.set = argument_set
+	};
 	struct arguments arguments = { 0 };
 	struct treesum sum = { 0 };
 	int status, rc, end;
 
 	if (descriptors_reserve())
 		return EXIT_FAILURE;
-	status = arguments_parse(argc, argv, &arguments);
+	status = command_line_parse(&line, argc, argv, &arguments);
 	if (status >= 0)
 		return status;
+	arguments.root = argv[optind];
 	rc = treesum_init(&sum, &arguments);
 	sum.order.first_error_ends = arguments.first_error_ends;
 	if (!rc)

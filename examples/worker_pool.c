@@ -216,7 +216,8 @@ static int order_submit(struct order *order)
 	evwork_job_init(&order->job, order_run, order_done);
 	order->submitted_ns = evwork_loop_now(demo->loop);
 	if (order->below == ENDLESS) {
-		rc = evwork_ctx_with_timeout(NULL, demo->loop, demo->arguments.timeout_ms, 0, &ctx);
+		rc = evwork_ctx_with_timeout(NULL, demo->loop,
+			(int64_t)demo->arguments.timeout_ms, 0, &ctx);
 		if (rc)
 			return rc;
 	}
@@ -242,7 +243,7 @@ static bool produce_one(struct demo *demo)
 	case -EAGAIN:
 		demo->tally.full++;
 		if (!demo->full)
-			say(demo, "job %zu: queue is full, kept back with %zu more",
+			say(demo, "job %zu: queue is full, kept back with %" PRIu64 " more",
 				order->number, demo->arguments.jobs - demo->next - 1);
 		demo->full = true;
 		return false;
@@ -275,7 +276,8 @@ static void results_print(const struct demo *demo)
 
 	for (size_t i = 0; i < demo->next; i++)
 		primes += demo->orders[i].primes;
-	(void)printf("jobs      %zu = %" PRIu64 " accepted + %" PRIu64 " too late + %zu never submitted\n",
+	(void)printf("jobs      %" PRIu64 " = %" PRIu64 " accepted + %" PRIu64 " too late + %" PRIu64
+		" never submitted\n",
 		demo->arguments.jobs, demo->tally.accepted, demo->tally.late,
 		demo->arguments.jobs - demo->next);
 	(void)printf("results   %" PRIu64 " primes\n", primes);
@@ -376,7 +378,7 @@ static int demo_init(struct demo *demo)
 
 	if (rc)
 		return rc;
-	options.threads = demo->arguments.workers;
+	options.threads = (int)demo->arguments.workers;
 	options.on_start = worker_start;
 	options.lane.queue_limit = demo->arguments.queue;
 	demo->base = event_base_new();
@@ -401,7 +403,7 @@ static int demo_run(struct demo *demo)
 
 	if (rc)
 		return rc;
-	say(demo, "%d workers, a queue of %zu, %zu jobs, seed %" PRIu64, workers.threads,
+	say(demo, "%d workers, a queue of %" PRIu64 ", %" PRIu64 " jobs, seed %" PRIu64, workers.threads,
 		demo->arguments.queue, demo->arguments.jobs, demo->arguments.seed);
 	produce(demo);
 	close_when_through(demo);

@@ -4,17 +4,14 @@
 
 /* The command line of worker_pool. */
 
-#include <stddef.h>
 #include <stdint.h>
 
-#define EXIT_USAGE 2
-
 struct arguments {
-	int workers;             /* 0: one per CPU */
-	size_t queue;
-	size_t jobs;
+	uint64_t workers;        /* 0: one per CPU */
+	uint64_t queue;
+	uint64_t jobs;
 	uint64_t seed;
-	int64_t timeout_ms;
+	uint64_t timeout_ms;
 };
 
 /* Fills what is given; the rest keeps its defaults, which are set here, too.
