@@ -15,6 +15,7 @@
 #include <evwork/clock.h>
 #include <evwork/crash.h>
 #include <evwork/ctx.h>
+#include <evwork/gate.h>
 #include <evwork/group.h>
 #include <evwork/guard.h>
 #include <evwork/job.h>

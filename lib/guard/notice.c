@@ -57,6 +57,8 @@ static void on_lost(struct evwork_watch *watch)
 	sys_lock(notice->mutex);
 	forget_loop_locked(notice);
 	sys_unlock(notice->mutex);
+	if (notice->lost)
+		notice->lost(notice);
 }
 
 static void on_alarm(struct evwork_timer *timer, int status)

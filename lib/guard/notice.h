@@ -20,6 +20,8 @@ struct notice {
 	void (*tell)(struct notice *notice, bool last);
 	/* On the loop, with no lock held: the alarm's time may have come. */
 	void (*ring)(struct notice *notice);
+	/* On the loop, with no lock held: it is being freed by force. May be NULL. */
+	void (*lost)(struct notice *notice);
 	void (*destroy)(struct notice *notice);   /* frees the owner */
 
 	struct evwork_loop *loop;     /* NULL: none, or it has gone */

@@ -2,7 +2,8 @@
 
 /*
  * Hooks of a pool, for what submits jobs of its own accord and must neither miss the
- * close nor be stranded when a lane was full for a moment.
+ * close nor be stranded when a lane was full for a moment; and for what lets others submit
+ * only while a queue is short.
  */
 
 #include <errno.h>
@@ -13,6 +14,9 @@ static void tell_closing(struct evwork_pool *pool, struct pool_hook *hook)
 {
 	int mode = atomic_load(&pool->closing);
 
+	/* Who waits for a queue hears of it in pool_tell_room_locked. */
+	if (hook->lane)
+		return;
 	if (mode == EVWORK_DRAIN)
 		hook->drains(hook);
 	else if (mode)
@@ -22,6 +26,7 @@ static void tell_closing(struct evwork_pool *pool, struct pool_hook *hook)
 void pool_add_hook(struct evwork_pool *pool, struct pool_hook *hook)
 {
 	hook->waits = false;
+	hook->lane = NULL;
 	sys_lock(&pool->mutex);
 	LIST_APPEND(&pool->hooks, hook, next, prev);
 	tell_closing(pool, hook);
@@ -35,12 +40,16 @@ static void end_wait_locked(struct evwork_pool *pool, struct pool_hook *hook)
 	hook->waits = false;
 }
 
-void pool_remove_hook(struct evwork_pool *pool, struct pool_hook *hook)
+bool pool_remove_hook(struct evwork_pool *pool, struct pool_hook *hook)
 {
+	bool waited;
+
 	sys_lock(&pool->mutex);
+	waited = hook->waits;
 	end_wait_locked(pool, hook);
 	LIST_REMOVE(&pool->hooks, hook, next, prev);
 	sys_unlock(&pool->mutex);
+	return waited;
 }
 
 int pool_await_room(struct evwork_lane *lane, struct pool_hook *hook)
@@ -61,12 +70,74 @@ int pool_await_room(struct evwork_lane *lane, struct pool_hook *hook)
 	return rc;
 }
 
+/* Queues. */
+
+static size_t waiting_locked(const struct evwork_lane *lane)
+{
+	const struct evwork_pool *pool = lane->pool;
+	size_t waiting = lane->ring.count;
+	int i;
+
+	for (i = 0; pool->batches > 0 && i < pool->threads; i++) {
+		const struct worker *worker = &pool->workers[i];
+
+		if (worker->lane == lane && worker->batch > 1)
+			waiting += worker_set_aside(worker);
+	}
+	return waiting;
+}
+
+static bool is_served_locked(const struct evwork_pool *pool)
+{
+	return pool->alive > 0 && !atomic_load(&pool->closing);
+}
+
+static bool is_longer_locked(const struct evwork_lane *lane, size_t most)
+{
+	return is_served_locked(lane->pool) && waiting_locked(lane) > most;
+}
+
+bool pool_look(const struct evwork_lane *lane, struct lane_look *ret_look)
+{
+	struct evwork_pool *pool = lane->pool;
+	const struct evwork_job *first;
+	bool served;
+
+	sys_lock(&pool->mutex);
+	served = is_served_locked(pool);
+	first = ring_first(&lane->ring);
+	ret_look->waiting = waiting_locked(lane);
+	ret_look->any = first != NULL;
+	ret_look->first = first ? first->_late._seq : 0;
+	ret_look->next = pool->seq;
+	sys_unlock(&pool->mutex);
+	return served;
+}
+
+bool pool_await_queue(struct evwork_lane *lane, size_t most, struct pool_hook *hook)
+{
+	struct evwork_pool *pool = lane->pool;
+	bool longer;
+
+	hook->lane = lane;
+	hook->most = most;
+	sys_lock(&pool->mutex);
+	longer = is_longer_locked(lane, most);
+	hook->waits = longer;
+	if (longer) {
+		LIST_APPEND(&pool->hooks, hook, next, prev);
+		pool->hooks_waiting++;
+	}
+	sys_unlock(&pool->mutex);
+	return longer;
+}
+
 void pool_tell_room_locked(struct evwork_pool *pool)
 {
 	struct pool_hook *hook;
 
 	for (hook = pool->hooks.head; hook; hook = hook->next) {
-		if (!hook->waits)
+		if (!hook->waits || (hook->lane && is_longer_locked(hook->lane, hook->most)))
 			continue;
 		end_wait_locked(pool, hook);
 		hook->room(hook);
@@ -79,4 +150,7 @@ void pool_tell_closing_locked(struct evwork_pool *pool)
 
 	for (hook = pool->hooks.head; hook; hook = hook->next)
 		tell_closing(pool, hook);
+	/* Nobody who waits for a queue need wait for it any more; who waits for room looks. */
+	if (pool->hooks_waiting)
+		pool_tell_room_locked(pool);
 }

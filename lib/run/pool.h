@@ -90,9 +90,12 @@ struct pool_hook {
 	void (*drains)(struct pool_hook *hook);
 	/* The pool is closed and no longer drains: nothing will be accepted any more. */
 	void (*cancelled)(struct pool_hook *hook);
-	/* Once after pool_await_room: there may be room. */
+	/* Once after pool_await_room: there may be room. Once after pool_await_queue: the queue
+	 * is no longer than that, or nobody works on it any more. */
 	void (*room)(struct pool_hook *hook);
 	bool waits;
+	const struct evwork_lane *lane;         /* of pool_await_queue, else NULL */
+	size_t most;
 	struct pool_hook *next, *prev;
 };
 
@@ -361,12 +364,30 @@ void lane_unkeep(struct evwork_lane *lane);
 int submit_kept(struct evwork_loop *loop, struct evwork_job *job);
 
 /* [any] For who has kept a lane of the pool. Adding a hook to a pool that was closed
- * tells it so at once. Once it is removed it is not called any more. */
+ * tells it so at once. Once it is removed it is not called any more; true if it has waited
+ * until now. */
 void pool_add_hook(struct evwork_pool *pool, struct pool_hook *hook);
-void pool_remove_hook(struct evwork_pool *pool, struct pool_hook *hook);
+bool pool_remove_hook(struct evwork_pool *pool, struct pool_hook *hook);
 /* [any] Has the hook told of room in the lane: 1. 0: there is room now. -EAGAIN: the pool
  * has no worker, and so no use for it. */
 int pool_await_room(struct evwork_lane *lane, struct pool_hook *hook);
+
+/* What waits in a lane. */
+struct lane_look {
+	/* Jobs; not counting those that a worker has taken alone, and so is about to start. */
+	size_t waiting;
+	bool any;                       /* in the queue itself; if so, */
+	uint32_t first;                 /* the number of the oldest, */
+	uint32_t next;                  /* and that of the next job of the pool to be queued */
+};
+
+/* [any] Looks; false if the pool is closing or has no worker, so that nothing can be waited
+ * for there. */
+bool pool_look(const struct evwork_lane *lane, struct lane_look *ret_look);
+/* [any] Adds the hook, of which only room is called, and has it told when no more than so
+ * many jobs wait. False: that is so now, and it was not added. */
+bool pool_await_queue(struct evwork_lane *lane, size_t most, struct pool_hook *hook);
+
 /* [any] Of the mode in which the pool is closed now. */
 void pool_tell_closing_locked(struct evwork_pool *pool);
 

@@ -171,8 +171,12 @@ static bool take_locked(struct worker *worker, int64_t now, int64_t pool_now,
 	worker->taken_at = now;
 	size = sched_take_locked(worker, pool_now);
 	leave_search_locked(worker);
-	if (size == 0)
+	if (size == 0) {
+		/* What was set aside has been started, which needs no lock. */
+		if (pool->hooks_waiting)
+			pool_tell_room_locked(pool);
 		return false;
+	}
 	worker->batch = size;
 	worker->busy = true;
 	pool->busy++;

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GUARD_GATE_H
+#define GUARD_GATE_H
+
+#include "base/fork.h"
+#include "base/list.h"
+#include "guard/notice.h"
+#include "run/loop.h"
+#include "run/pool.h"
+#include "evwork/gate.h"
+
+/*
+ * A gate. All of it belongs to the thread of its loop, but for the counters. What goes on in
+ * other threads comes as a letter: the queue of the lane has become short, see gate_look.c.
+ */
+
+/* Why it is shut. */
+enum gate_cause { CAUSE_QUEUE = 1, CAUSE_AGE = 2, CAUSE_LIMITER = 4 };
+
+/* At this time the pool was about to give a job this number. */
+struct gate_mark {
+	int64_t at_ns;
+	uint32_t number;
+};
+
+/* Twice what is between the marks that age is told by. */
+#define GATE_MARKS 16
+
+struct evwork_gate {
+	/* Fixed at creation. */
+	char name[EVWORK_NAME_MAX];
+	struct evwork_loop *loop;
+	sys_thread thread;            /* of the loop, which may be gone */
+	unsigned made_in;
+	struct evwork_lane *lane;     /* NULL: it is not looked at */
+	bool by_queue, by_age;
+	size_t queue_high, queue_low;
+	int64_t age_high_ns, age_low_ns;
+	struct evwork_limiter *limiter;
+	int64_t tokens, tokens_open;
+	int batch;
+	uint32_t share;
+
+	/* How the loop is made to come back to the gate, and its close is heard of. */
+	sys_mutex mutex;              /* what a notice needs */
+	struct notice notice;
+	bool over;                    /* the loop closes, or has gone */
+
+	unsigned causes;              /* 0: open */
+	size_t credit;                /* how many may pass before the next look, */
+	int64_t looked_ns;            /* and when the last one was */
+	struct gate_mark marks[GATE_MARKS];   /* the latest, a ring */
+	unsigned mark_first, mark_count;
+
+	/* Told when the queue is short. */
+	bool hooked;                  /* the hook is in the list of the pool */
+	bool awaiting;                /* until the letter has come, and the loop counts it */
+	bool own;                     /* see loop_enter */
+	bool doomed;                  /* freed, but for the letter */
+	struct pool_hook hook;
+	struct letter letter;
+
+	LIST_OF(struct evwork_inlet) open;    /* switched on, those first that are so longest */
+	LIST_OF(struct evwork_inlet) paused;  /* the line */
+	bool waits;                   /* somebody is in line, and keeps the loop alive */
+	struct evwork_inlet *switching;       /* forgotten if it is removed meanwhile */
+
+	/* Written by the loop's thread only. */
+	_Atomic uint64_t inlets, paused_count, shuts[3], passed, held, resumed, yielded;
+	_Atomic int shut;
+};
+
+static inline bool gate_is_inherited(const struct evwork_gate *gate)
+{
+	return gate->made_in != fork_here();
+}
+
+/* Looks at what is watched: opens or shuts, and sees to it that somebody looks again. */
+void gate_look(struct evwork_gate *gate);
+/* Whether the last look is too long ago to let somebody pass. */
+bool gate_look_is_stale(const struct evwork_gate *gate);
+void gate_look_init(struct evwork_gate *gate);
+/* Does not wait for the queue any more; false if the letter is on its way. */
+bool gate_stop_awaiting(struct evwork_gate *gate);
+
+/* Puts an inlet into the line, and switches it off; `tell`: its owner does not know. False:
+ * without memory to keep the loop alive meanwhile, nothing was done. */
+bool inlet_pause(struct evwork_inlet *inlet, bool tell);
+/* It is its turn; false: it could not be switched on, and will be tried again. */
+bool inlet_resume(struct evwork_inlet *inlet);
+
+/* Has the loop come to gate_move in a turn of its own, if anybody is to be moved. */
+void gate_raise(struct evwork_gate *gate);
+/* Switches some inlets on or off, as the gate is. */
+void gate_move(struct evwork_gate *gate);
+/* Nobody is in line any more, as far as the loop is concerned. */
+void gate_stop_waiting(struct evwork_gate *gate);
+
+/* Frees it, once the letter is not on its way. */
+void gate_destroy(struct evwork_gate *gate);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * What a gate watches, and when it looks.
+ *
+ * Open, it looks when inlets ask: each look gives credit for as many requests as fit below
+ * the high mark, if each becomes one job, so that the lock of the pool is not taken for
+ * each of them. Shut, somebody tells it to look again: of the queue the workers do, by
+ * a hook of the pool and a letter; age and limiter are a matter of time, and so of an alarm.
+ *
+ * Jobs have no room to remember when they were submitted, but they are numbered. So the
+ * gate notes now and then which number comes next: a job with a lower number was submitted
+ * before that, and the oldest such note tells how long ago at least.
+ */
+
+#include <errno.h>
+
+#include "guard/gate.h"
+
+/* The most that pass between two looks: what other loops submit meanwhile is not seen. */
+#define CREDIT_MAX 32
+/* For as long a look is good. */
+#define FRESH_NS SYS_NS_PER_MS
+/* A limiter is looked at so often, as its rate may be changed. */
+#define LIMITER_POLL_NS (100 * SYS_NS_PER_MS)
+
+bool gate_look_is_stale(const struct evwork_gate *gate)
+{
+	return gate->credit == 0 ||
+		evwork_loop_now(gate->loop) >= sys_time_add(gate->looked_ns, FRESH_NS);
+}
+
+/* Age. */
+
+static const struct gate_mark *mark_at(const struct evwork_gate *gate, unsigned i)
+{
+	return &gate->marks[(gate->mark_first + i) % GATE_MARKS];
+}
+
+static void mark(struct evwork_gate *gate, uint32_t next, int64_t now)
+{
+	const int64_t apart = gate->age_high_ns / (GATE_MARKS / 2);
+
+	/* Those that are much too old tell nothing, and their numbers may come again. */
+	while (gate->mark_count && mark_at(gate, 0)->at_ns < now - 4 * gate->age_high_ns) {
+		gate->mark_first = (gate->mark_first + 1) % GATE_MARKS;
+		gate->mark_count--;
+	}
+	if (gate->mark_count && now - mark_at(gate, gate->mark_count - 1)->at_ns < apart)
+		return;
+	if (gate->mark_count == GATE_MARKS) {
+		gate->mark_first = (gate->mark_first + 1) % GATE_MARKS;
+		gate->mark_count--;
+	}
+	gate->marks[(gate->mark_first + gate->mark_count++) % GATE_MARKS] =
+		(struct gate_mark){ now, next };
+}
+
+/* How long ago, at least, the oldest job was submitted. */
+static int64_t age(const struct evwork_gate *gate, const struct lane_look *look, int64_t now)
+{
+	unsigned i;
+
+	for (i = 0; look->any && i < gate->mark_count; i++)
+		if ((int32_t)(mark_at(gate, i)->number - look->first) > 0)
+			return now - mark_at(gate, i)->at_ns;
+	return 0;
+}
+
+/* Causes. */
+
+/* Adds the cause if its value is at the high mark, or was and is not yet down at the low. */
+static unsigned judge(const struct evwork_gate *gate, enum gate_cause cause, bool high, bool low)
+{
+	return ((gate->causes & cause) ? !low : high) ? cause : 0;
+}
+
+static unsigned look_at_lane(struct evwork_gate *gate, int64_t now)
+{
+	struct lane_look look;
+	unsigned causes = 0;
+
+	if (!gate->lane || !pool_look(gate->lane, &look))
+		return 0;
+	/* What this loop has submitted in this turn is not queued yet. */
+	if (gate->lane == gate->loop->lane)
+		look.waiting += gate->loop->stage.count;
+	if (gate->by_queue) {
+		causes |= judge(gate, CAUSE_QUEUE, look.waiting >= gate->queue_high,
+			look.waiting <= gate->queue_low);
+		if (look.waiting < gate->queue_high && gate->queue_high - look.waiting < CREDIT_MAX)
+			gate->credit = gate->queue_high - look.waiting;
+	}
+	if (gate->by_age) {
+		int64_t oldest = age(gate, &look, now);
+
+		mark(gate, look.next, now);
+		causes |= judge(gate, CAUSE_AGE, oldest >= gate->age_high_ns,
+			oldest <= gate->age_low_ns);
+	}
+	return causes;
+}
+
+/* *ret_ns: how long it will take, if the limiter is a cause. */
+static unsigned look_at_limiter(struct evwork_gate *gate, int64_t *ret_ns)
+{
+	int64_t wanted = gate->causes & CAUSE_LIMITER ? gate->tokens_open : gate->tokens;
+	int64_t wait;
+	int rc;
+
+	if (!gate->limiter)
+		return 0;
+	/* What changes with each request is looked at for each. */
+	gate->credit = 1;
+	rc = evwork_limiter_retry_after(gate->limiter, wanted, &wait);
+	/* More than its burst, which was made smaller, will never be there. */
+	if (rc == -ERANGE)
+		rc = evwork_limiter_retry_after(gate->limiter, gate->tokens, &wait);
+	if (rc || wait == 0)
+		return 0;
+	*ret_ns = wait;
+	return CAUSE_LIMITER;
+}
+
+static void count_causes(struct evwork_gate *gate, unsigned causes)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		if ((causes & ~gate->causes) & (1u << i))
+			count_up(&gate->shuts[i], 1);
+	gate->causes = causes;
+	atomic_store_explicit(&gate->shut, causes != 0, memory_order_relaxed);
+}
+
+/* Looking again. */
+
+static void set_alarm(struct evwork_gate *gate, int64_t due_ns)
+{
+	sys_lock(&gate->mutex);
+	notice_alarm_locked(&gate->notice, due_ns);
+	sys_unlock(&gate->mutex);
+}
+
+static int64_t shorter(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* False if the queue is short already. */
+static bool await_queue(struct evwork_gate *gate, int64_t now)
+{
+	if (gate->awaiting)
+		return true;
+	/* Those that are still staged are in no queue that workers could shorten. */
+	stage_flush_here();
+	/* Without memory to keep the loop for the letter time has to do. */
+	if (loop_enter(gate->loop, &gate->own) != 0) {
+		set_alarm(gate, sys_time_add(now, FRESH_NS));
+		return true;
+	}
+	gate->awaiting = gate->hooked = pool_await_queue(gate->lane, gate->queue_low, &gate->hook);
+	if (!gate->awaiting)
+		loop_leave(gate->loop, gate->own);
+	return gate->awaiting;
+}
+
+static void look_again(struct evwork_gate *gate, int64_t now, int64_t limiter_ns)
+{
+	if (gate->causes & CAUSE_LIMITER)
+		set_alarm(gate, sys_time_add(now, shorter(limiter_ns, LIMITER_POLL_NS)));
+	if (gate->causes & CAUSE_AGE)
+		set_alarm(gate, sys_time_add(now, gate->age_low_ns / 4 + FRESH_NS));
+	if ((gate->causes & CAUSE_QUEUE) && !await_queue(gate, now))
+		count_causes(gate, gate->causes & ~(unsigned)CAUSE_QUEUE);
+}
+
+void gate_look(struct evwork_gate *gate)
+{
+	int64_t now = evwork_loop_now(gate->loop), limiter_ns = 0;
+	unsigned causes;
+
+	gate->looked_ns = now;
+	gate->credit = CREDIT_MAX;
+	causes = look_at_lane(gate, now);
+	causes |= look_at_limiter(gate, &limiter_ns);
+	count_causes(gate, causes);
+	look_again(gate, now, limiter_ns);
+	gate_raise(gate);
+}
+
+/* [any, under the pool's lock] The loop has counted the letter, so it has a mailbox. */
+static void on_room(struct pool_hook *hook)
+{
+	struct evwork_gate *gate = EVWORK_CONTAINER(hook, struct evwork_gate, hook);
+
+	mailbox_post(gate->loop->box, &gate->letter.mail);
+}
+
+/* The letter has come, or is lost. */
+static void stop_counting(struct evwork_gate *gate)
+{
+	gate->awaiting = false;
+	loop_leave(gate->loop, gate->own);
+	if (gate->doomed)
+		gate_destroy(gate);
+}
+
+static void on_letter(struct letter *letter)
+{
+	struct evwork_gate *gate = EVWORK_CONTAINER(letter, struct evwork_gate, letter);
+	bool useful = !gate->doomed && !gate->over;
+
+	if (gate->hooked)
+		pool_remove_hook(gate->lane->pool, &gate->hook);
+	gate->hooked = false;
+	stop_counting(gate);
+	if (useful)
+		gate_look(gate);
+}
+
+static void on_letter_lost(struct letter *letter)
+{
+	stop_counting(EVWORK_CONTAINER(letter, struct evwork_gate, letter));
+}
+
+void gate_look_init(struct evwork_gate *gate)
+{
+	gate->hook.room = on_room;
+	letter_init(&gate->letter, NULL, on_letter, on_letter_lost);
+}
+
+bool gate_stop_awaiting(struct evwork_gate *gate)
+{
+	bool waited = gate->hooked && pool_remove_hook(gate->lane->pool, &gate->hook);
+
+	gate->hooked = false;
+	if (!waited)
+		return !gate->awaiting;
+	gate->awaiting = false;
+	loop_leave(gate->loop, gate->own);
+	return true;
+}

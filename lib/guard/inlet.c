@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/*
+ * Inlets. What one is switched to:
+ *
+ *	IDLE ──add──► OPEN ◄──its turn── PAUSED
+ *	  ▲            │ └────shut, share────► ▲
+ *	  │            ▼                       │
+ *	  └─remove── UNWANTED ◄──want 0/1──────┘
+ *
+ * The open and the paused ones are in a list each, the line is the latter. When a gate shuts,
+ * those that ask are paused at once, and the others a batch a turn, so that shutting costs
+ * no more with many inlets than with few.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/listener.h>
+
+#include "guard/gate.h"
+
+enum { INLET_IDLE, INLET_OPEN, INLET_PAUSED, INLET_UNWANTED };
+
+/* Without memory, to try again. */
+#define AGAIN_NS (10 * SYS_NS_PER_MS)
+
+void evwork_inlet_init(struct evwork_inlet *inlet, evwork_inlet_fn fn)
+{
+	memset(inlet, 0, sizeof(*inlet));
+	inlet->fn = fn;
+}
+
+void evwork_inlet_init_bufferevent(struct evwork_inlet *inlet, struct bufferevent *bufferevent)
+{
+	evwork_inlet_init(inlet, NULL);
+	inlet->_bufferevent = bufferevent;
+}
+
+void evwork_inlet_init_listener(struct evwork_inlet *inlet, struct evconnlistener *listener)
+{
+	evwork_inlet_init(inlet, NULL);
+	inlet->_listener = listener;
+}
+
+/* Switching. */
+
+static void switch_off(const struct evwork_inlet *inlet)
+{
+	/* Neither can fail but where there is nothing to switch off. */
+	if (inlet->_bufferevent)
+		(void)bufferevent_disable(inlet->_bufferevent, EV_READ);
+	else if (inlet->_listener)
+		(void)evconnlistener_disable(inlet->_listener);
+}
+
+/* Callbacks may come in this, of filters and TLS for example, and remove the inlet. */
+static int switch_on(const struct evwork_inlet *inlet)
+{
+	struct bufferevent *bufferevent = inlet->_bufferevent;
+	int rc = 0;
+
+	if (bufferevent) {
+		/* What was left in it; called by libevent in a moment, not here. */
+		if (evbuffer_get_length(bufferevent_get_input(bufferevent)))
+			bufferevent_trigger(bufferevent, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+		rc = bufferevent_enable(bufferevent, EV_READ);
+	} else if (inlet->_listener) {
+		rc = evconnlistener_enable(inlet->_listener);
+	}
+	return rc ? -ENOMEM : 0;
+}
+
+/* Lists. */
+
+static void take_out(struct evwork_inlet *inlet)
+{
+	struct evwork_gate *gate = inlet->_gate;
+
+	if (inlet->_state == INLET_OPEN) {
+		LIST_REMOVE(&gate->open, inlet, _next, _prev);
+	} else if (inlet->_state == INLET_PAUSED) {
+		LIST_REMOVE(&gate->paused, inlet, _next, _prev);
+		count_up(&gate->paused_count, (uint64_t)-1);
+		if (!gate->paused.head)
+			gate_stop_waiting(gate);
+	}
+	inlet->_state = INLET_UNWANTED;
+}
+
+static void put_open(struct evwork_inlet *inlet)
+{
+	struct evwork_gate *gate = inlet->_gate;
+
+	inlet->_state = INLET_OPEN;
+	inlet->_passed = 0;
+	LIST_APPEND(&gate->open, inlet, _next, _prev);
+}
+
+/* False: there is no memory to keep the loop alive for it. */
+static bool put_paused(struct evwork_inlet *inlet)
+{
+	struct evwork_gate *gate = inlet->_gate;
+
+	if (!gate->waits && !gate->over && loop_wait_begin(gate->loop) != 0)
+		return false;
+	gate->waits = !gate->over;
+	take_out(inlet);
+	inlet->_state = INLET_PAUSED;
+	LIST_APPEND(&gate->paused, inlet, _next, _prev);
+	count_up(&gate->paused_count, 1);
+	return true;
+}
+
+bool inlet_pause(struct evwork_inlet *inlet, bool tell)
+{
+	if (!put_paused(inlet))
+		return false;
+	switch_off(inlet);
+	if (tell && inlet->fn)
+		inlet->fn(inlet, 0);
+	return true;
+}
+
+bool inlet_resume(struct evwork_inlet *inlet)
+{
+	struct evwork_gate *gate = inlet->_gate;
+	int rc = 0;
+
+	take_out(inlet);
+	put_open(inlet);
+	count_up(&gate->resumed, 1);
+	if (inlet->fn) {
+		inlet->fn(inlet, 1);
+		return true;
+	}
+	gate->switching = inlet;
+	rc = switch_on(inlet);
+	if (rc && gate->switching) {
+		(void)put_paused(inlet);
+		sys_lock(&gate->mutex);
+		notice_alarm_locked(&gate->notice,
+			sys_time_add(evwork_loop_now(gate->loop), AGAIN_NS));
+		sys_unlock(&gate->mutex);
+	}
+	gate->switching = NULL;
+	return rc == 0;
+}
+
+/* Adding and removing. */
+
+/* [loop] Whether the inlet may be used here, and is at a gate. */
+static int check(const struct evwork_inlet *inlet)
+{
+	if (!inlet)
+		return -EINVAL;
+	if (!inlet->_gate)
+		return -ESRCH;
+	if (gate_is_inherited(inlet->_gate))
+		return -ESHUTDOWN;
+	return pthread_equal(inlet->_gate->thread, pthread_self()) ? 0 : -EPERM;
+}
+
+/* The inlet is in no list: open if that may be, else in line. One of the user's own is open
+ * until it is told in a turn of the gate. */
+static int begin(struct evwork_inlet *inlet)
+{
+	struct evwork_gate *gate = inlet->_gate;
+
+	if (!inlet->fn && (gate->causes || gate->paused.head)) {
+		if (!put_paused(inlet))
+			return -ENOMEM;
+		switch_off(inlet);
+		return 0;
+	}
+	put_open(inlet);
+	if (switch_on(inlet) != 0) {
+		take_out(inlet);
+		return -ENOMEM;
+	}
+	gate_raise(gate);
+	return 0;
+}
+
+int evwork_gate_add(struct evwork_gate *gate, struct evwork_inlet *inlet)
+{
+	int rc;
+
+	if (!gate || !inlet || (!inlet->fn && !inlet->_bufferevent && !inlet->_listener))
+		return -EINVAL;
+	if (gate_is_inherited(gate))
+		return -ESHUTDOWN;
+	if (!pthread_equal(gate->thread, pthread_self()))
+		return -EPERM;
+	if (inlet->_gate)
+		return -EBUSY;
+	if (gate->over || atomic_load_explicit(&gate->loop->closing, memory_order_relaxed))
+		return -ESHUTDOWN;
+	inlet->_gate = gate;
+	inlet->_state = INLET_UNWANTED;
+	rc = begin(inlet);
+	if (rc)
+		inlet->_gate = NULL;
+	else
+		count_up(&gate->inlets, 1);
+	return rc;
+}
+
+int evwork_gate_remove(struct evwork_inlet *inlet)
+{
+	int rc = check(inlet);
+	struct evwork_gate *gate;
+
+	if (rc)
+		return rc;
+	gate = inlet->_gate;
+	take_out(inlet);
+	if (gate->switching == inlet)
+		gate->switching = NULL;
+	count_up(&gate->inlets, (uint64_t)-1);
+	inlet->_gate = NULL;
+	inlet->_state = INLET_IDLE;
+	return 0;
+}
+
+int evwork_inlet_want(struct evwork_inlet *inlet, int on)
+{
+	int rc = check(inlet);
+
+	if (rc)
+		return rc;
+	if (on ? inlet->_state != INLET_UNWANTED : inlet->_state == INLET_UNWANTED)
+		return -EALREADY;
+	if (on)
+		return begin(inlet);
+	take_out(inlet);
+	switch_off(inlet);
+	return 0;
+}
+
+/* Passing. */
+
+static bool may_pass(struct evwork_inlet *inlet)
+{
+	struct evwork_gate *gate = inlet->_gate;
+
+	if (gate->over)
+		return true;
+	if (inlet->_state != INLET_OPEN)
+		return false;
+	if (gate->causes == 0 && gate_look_is_stale(gate))
+		gate_look(gate);
+	if (gate->causes)
+		return !inlet_pause(inlet, false);
+	/* Others stand in line. */
+	if (gate->paused.head && inlet->_passed++ >= gate->share && inlet_pause(inlet, false)) {
+		count_up(&gate->yielded, 1);
+		return false;
+	}
+	return true;
+}
+
+int evwork_inlet_pass(struct evwork_inlet *inlet)
+{
+	int rc = check(inlet);
+	struct evwork_gate *gate;
+
+	if (rc)
+		return rc;
+	gate = inlet->_gate;
+	if (!may_pass(inlet)) {
+		count_up(&gate->held, 1);
+		return -EAGAIN;
+	}
+	if (gate->credit)
+		gate->credit--;
+	count_up(&gate->passed, 1);
+	return 0;
+}
