@@ -27,11 +27,6 @@ export ASAN_OPTIONS
 
 echo "1..15"
 
-# memory FIELD: of the server, in kilobytes.
-memory() {
-	sed -n "s/^$1:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$pid/status"
-}
-
 # begin ARGUMENTS…: a server; sets url, too, and its memory at the start.
 begin() {
 	start "$@" || return 1

@@ -29,6 +29,11 @@ start() {
 	port=$(sed 's/listening on //' out)
 }
 
+# memory FIELD: of the server, in kilobytes, where there is a /proc.
+memory() {
+	sed -n "s/^$1:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$pid/status"
+}
+
 # ended: the server, which was told to end; sets status.
 ended() {
 	await test -s ended || kill -KILL "$pid"
