@@ -23,9 +23,12 @@ echo "1..6"
 
 workers=2
 connections=8
-# For each connection. A slow build gets fewer requests, but as many bytes.
+# For each connection. A slow build gets fewer requests, which cost more: a sanitizer slows
+# the loop down and not the counting of primes, and it is the workers who are to be behind.
 requests=$((1000 / slow + 100))
-bytes=$((4096 * (1000 + 100) / requests))
+bytes=4096
+below=5000
+[ "$slow" -eq 1 ] || below=30000
 all=$((connections * requests))
 
 # most WORDS: the number before them in what the server has told.
@@ -33,15 +36,17 @@ most() {
 	sed -n "s/.*\(^\|, \)\([0-9]*\) $1.*/\2/p" err
 }
 
-# load ARGUMENTS…: a server under load; sets grown, its memory in kilobytes.
+# load ARGUMENTS…: a server under load; sets grown, its memory in kilobytes, and held, the bytes
+# of requests that it had in there at most.
 load() {
-	start -w $workers -c 5000 "$@" || return 1
+	start -w $workers -c $below "$@" || return 1
 	[ ! -r "/proc/$pid/status" ] || at_start=$(memory VmHWM)
 	$limit "$client" "$port" $connections $requests $bytes >told 2>said || return 1
 	grown=
 	[ ! -r "/proc/$pid/status" ] || grown=$(($(memory VmHWM) - at_start))
 	kill -TERM "$pid"
 	ended
+	held=$(most bytes)
 	echo "# memory grew by ${grown:-unknown} kB"
 	sed 's/^/# /' err
 	[ "$status" -eq 0 ] && says '^ok$' told && says "^$all requests, $all answers\$" err
@@ -55,6 +60,7 @@ gated() {
 }
 try "with a gate: no more is held than it was told to hold" gated
 with_gate=$grown
+held_with_gate=$held
 
 narrow() {
 	load -g 1 && [ "$(most 'requests ahead')" -le $((1 + workers)) ] &&
@@ -70,15 +76,16 @@ ungated() {
 try "without one, it grows with what is sent" ungated
 without_gate=$grown
 
+# What the server counts, and, where neither a sanitizer has memory of its own nor /proc is
+# missing, what the system does.
 flat() {
+	echo "# $held_with_gate bytes with a gate, $held without"
+	[ $((4 * held_with_gate)) -lt "$held" ] || return 1
+	[ "$slow" -eq 1 ] && [ -n "$with_gate" ] || return 0
 	echo "# $with_gate kB with a gate, $without_gate kB without"
 	[ $((2 * with_gate)) -lt "$without_gate" ]
 }
-if [ -n "$with_gate" ] && [ -n "$without_gate" ]; then
-	check "so does its memory, and with the gate it does not" flat
-else
-	skip "memory with a gate and without" "there is no /proc to ask"
-fi
+check "so does its memory, and with the gate it does not" flat
 
 # The lines are still in the sockets when it ends.
 ending() {
