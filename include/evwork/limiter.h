@@ -22,6 +22,20 @@
  * out of order; the forms with _at take the time from the caller, in nanoseconds of the
  * limiter's clock, and an older one than before as the bucket does (S-LIM-5).
  *
+ * Warm-up (S-LIM-17) is for a far end that is slow after a rest, as its caches are cold
+ * then. With the option warmup_ms a limiter becomes cold while its bucket is full, and is
+ * entirely so after that time; it is made cold. A grant then costs more than its tokens: up
+ * to three times their time if it is cold, and less with each token that was taken, down
+ * to the usual when as many were taken as come in half of warmup_ms. At a constant demand that
+ * takes warmup_ms. The tokens come in time, it is the next ones that come later: what a
+ * grant costs more is a debt of the bucket. With 2/s, a burst of 1 and 4 s, the grants of a
+ * cold limiter are 1.375, 1.125, 0.875, 0.625, and then 0.5 s apart. This is the rule of
+ * Guava's SmoothWarmingUp. A burst of more than 1 passes at once as ever, and is paid for
+ * afterwards. A reservation pays when it is made: waiters that came before it then pay for
+ * the warmer tokens, and may come earlier, while its own time is as if they had not. Each
+ * time is less than 2 ns off what the rule says, if warmup_ms is less than 36 years, and so
+ * is their sum until the limiter has been idle again; those of a warm one are exact.
+ *
  * libevent has rate limits of its own, ev_token_bucket_cfg, for the bytes of bufferevents.
  * They are neither used nor disturbed, and both can be in one program (S-LIM-18). They
  * count bytes in whole ticks of usually a second, know no order among those who wait, no
@@ -57,13 +71,19 @@ struct evwork_limiter_options {
 	 * everything through at once (S-LIM-13). 0 is 10 ms.
 	 */
 	int64_t slack_ms;
+	/*
+	 * How long a cold limiter takes to reach its rate at constant demand, and an idle one to
+	 * become cold, see above; 0 is no warm-up. Where more than 2^60 tokens would come in
+	 * that time, it is as long as those take.
+	 */
+	int64_t warmup_ms;
 };
 
 /*
  * evwork_limiter_new makes a limiter of rate tokens a second, INFINITY for no limit, that
  * passes burst of them at once.
  * -EINVAL: rate is negative or not a number; burst is negative; slack_ms is below
- * EVWORK_NO_SLACK; ret_limiter is NULL. -ENOMEM.
+ * EVWORK_NO_SLACK; warmup_ms is negative; ret_limiter is NULL. -ENOMEM.
  */
 int evwork_limiter_new(double rate, int64_t burst, const struct evwork_limiter_options *options,
 	struct evwork_limiter **ret_limiter);
@@ -118,7 +138,9 @@ int evwork_limiter_reserve_at(struct evwork_limiter *limiter, int64_t n, int64_t
  * this gives back n tokens less those that were reserved after it, since their times
  * are promised: as many as came between its time and that of the last reservation, at the
  * rate that it was made with. Afterwards it gives back nothing, nor does it ever fill the
- * bucket above its burst (S-LIM-4). The limiter must exist.
+ * bucket above its burst (S-LIM-4). A limiter that warms up counts the tokens that were
+ * reserved after it, whatever they cost, and becomes as cold as if those that it gives back
+ * had not been taken. The limiter must exist.
  * -EINVAL: reservation is NULL. -ESRCH: it is all zero. -EALREADY: it was cancelled.
  */
 int evwork_reservation_cancel(struct evwork_reservation *reservation);
@@ -185,7 +207,9 @@ int evwork_limiter_waiter_cancel(struct evwork_limiter_waiter *waiter);
  * evwork_limiter_set_rate and evwork_limiter_set_burst settle the bucket under the old
  * value first. A smaller burst discards what is above it at once, a larger one adds
  * nothing. Those who wait get new times, and -ERANGE if they want more than the new burst;
- * reservations keep theirs (S-LIM-12). -EINVAL as for evwork_limiter_new.
+ * reservations keep theirs (S-LIM-12). One that warms up stays as cold as it is, in
+ * relation to warmup_ms; but it is cold if the rate was 0, and warm if that was infinite.
+ * -EINVAL as for evwork_limiter_new.
  */
 int evwork_limiter_set_rate(struct evwork_limiter *limiter, double rate);
 int evwork_limiter_set_rate_at(struct evwork_limiter *limiter, double rate, int64_t now_ns);
@@ -194,7 +218,8 @@ int evwork_limiter_set_burst_at(struct evwork_limiter *limiter, int64_t burst, i
 
 /*
  * evwork_limiter_tokens: whole tokens, rounded down, what waiters want counted as taken,
- * so that it may be negative; INT64_MAX if the rate is infinite.
+ * so that it may be negative, as it may be after a grant that was made cold; INT64_MAX if
+ * the rate is infinite.
  * evwork_limiter_retry_after: nanoseconds until n tokens are there if nobody else takes
  * any; 0, or EVWORK_NEVER at rate 0. evwork_limiter_reset_after: until the bucket is full.
  * -EINVAL: an argument is NULL, n is negative. -ERANGE: n is more than the burst.

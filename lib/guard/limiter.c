@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /*
- * Limiters: a bucket under a lock. Waiters are in limiter_queue.c and limiter_wait.c,
- * reservations in reservation.c.
+ * Limiters: a bucket under a lock. What is in it is in limiter_level.c, waiters are in
+ * limiter_queue.c and limiter_wait.c, reservations in reservation.c.
  */
 
 #include "guard/limiter.h"
@@ -28,7 +28,7 @@ int evwork_limiter_new(double rate, int64_t burst, const struct evwork_limiter_o
 	if (!options)
 		options = &defaults;
 	if (!ret_limiter || !bucket_rate_valid(rate) || burst < 0 ||
-	    options->slack_ms < EVWORK_NO_SLACK)
+	    options->slack_ms < EVWORK_NO_SLACK || options->warmup_ms < 0)
 		return -EINVAL;
 	rc = fork_notice();
 	if (rc)
@@ -49,6 +49,8 @@ int evwork_limiter_new(double rate, int64_t burst, const struct evwork_limiter_o
 	strncpy(limiter->name, options->name ? options->name : "limiter",
 		sizeof(limiter->name) - 1);
 	evwork_bucket_init(&limiter->bucket, rate, burst, clock_now(limiter->clock));
+	warmup_init(&limiter->warmup, sys_time_mul(options->warmup_ms, SYS_NS_PER_MS),
+		&limiter->bucket._terms);
 	set_slack(limiter);
 	waiters_init(limiter);
 	*ret_limiter = limiter;
@@ -86,7 +88,8 @@ int limiter_allow_locked(struct evwork_limiter *limiter, int64_t n, int64_t now)
 	int rc;
 
 	if (!limiter->waiters.head)
-		rc = evwork_bucket_take(&limiter->bucket, n, now);
+		rc = limiter_warms_up(limiter) ? limiter_take_locked(limiter, n, now) :
+			evwork_bucket_take(&limiter->bucket, n, now);
 	else if (n < 0)
 		rc = -EINVAL;
 	else
@@ -123,28 +126,6 @@ int evwork_limiter_allow_at(struct evwork_limiter *limiter, int64_t n, int64_t n
 }
 
 /* Asking. */
-
-bool limiter_free_units_locked(struct evwork_limiter *limiter, int64_t now, wide *ret_units)
-{
-	const struct evwork_bucket *bucket = &limiter->bucket;
-	wide units, demand;
-
-	if (!limiter->waiters.head) {
-		*ret_units = evwork__bucket_units(&bucket->_terms, &bucket->_level,
-			bucket->_terms._full, now);
-		return true;
-	}
-	waiters_settle_locked(limiter, now);
-	/* Not if the demand has 2^125 units or more. */
-	if (limiter->demand._high || limiter->demand._low > INT64_MAX ||
-	    !wide_is_zero(wide_shift(wide_of((int64_t)limiter->demand._low),
-			(int)bucket->_terms._shift - BUCKET_ROOM_BITS)))
-		return false;
-	demand = evwork__bucket_cost(&bucket->_terms, (int64_t)limiter->demand._low);
-	units = evwork__wide_sub(bucket->_level._units, limiter->behind);
-	*ret_units = evwork__wide_sub(units, demand);
-	return true;
-}
 
 int evwork_limiter_tokens(struct evwork_limiter *limiter, int64_t *ret_tokens)
 {
@@ -237,6 +218,8 @@ static void change_locked(struct evwork_limiter *limiter, double rate, int64_t b
 
 	if (limiter->waiters.head)
 		waiters_settle_locked(limiter, now);
+	else
+		limiter_settle_locked(limiter, bucket->_terms._full, now);
 	old = bucket->_terms;
 	*units = evwork__wide_sub(*units, limiter->behind);
 	/* Only one of them differs. */
@@ -244,6 +227,8 @@ static void change_locked(struct evwork_limiter *limiter, double rate, int64_t b
 	evwork_bucket_set_burst(bucket, burst, now);
 	waiters_rescale_locked(limiter, (int)bucket->_terms._shift - (int)old._shift);
 	*units = evwork__wide_add(*units, limiter->behind);
+	if (limiter_warms_up(limiter))
+		warmup_change(&limiter->warmup, &old, &bucket->_terms);
 	set_slack(limiter);
 	waiters_serve_locked(limiter, now);
 }

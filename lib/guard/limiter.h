@@ -9,8 +9,10 @@
 #include "evwork/limiter.h"
 #include "evwork/timer.h"
 #include "guard/bucket.h"
+#include "guard/warmup.h"
 
-/* When a reservation acts, exactly: _rest units before act_ns, at a rate. */
+/* When a reservation acts, exactly: rest units before act_ns, at a rate. If the limiter warms
+ * up rest is the number of tokens that were reserved so far, see reservation.c. */
 struct limiter_event {
 	int64_t act_ns;
 	uint64_t rest;
@@ -29,6 +31,7 @@ struct evwork_limiter {
 	/* What waiters want is not taken from it before they get it, and what was reserved
 	 * behind them not before they have left: nobody is to wait for who came later. */
 	struct evwork_bucket bucket;
+	struct warmup warmup;
 	struct evwork_limiter_stats stats;
 	struct limiter_event last;      /* the last reservation, see reservation.c */
 
@@ -51,6 +54,11 @@ static inline bool limiter_is_inherited(const struct evwork_limiter *limiter)
 	return limiter->made_in != fork_here();
 }
 
+static inline bool limiter_warms_up(const struct evwork_limiter *limiter)
+{
+	return limiter->warmup.span_ns != 0;
+}
+
 /* All of these under the limiter's lock. */
 
 /* Counts a refusal, and passes it through. */
@@ -62,6 +70,14 @@ static inline int limiter_count_locked(struct evwork_limiter *limiter, uint64_t 
 		limiter->stats.refused++;
 	return rc;
 }
+
+/* Brings the bucket to a time, with at most `most` units. */
+void limiter_settle_locked(struct evwork_limiter *limiter, wide most, int64_t now);
+/* What n tokens cost, to be debited; from now on others are as warm as they make it. */
+wide limiter_charge_locked(struct evwork_limiter *limiter, int64_t n);
+void limiter_debit_locked(struct evwork_limiter *limiter, wide units);
+/* With nobody waiting, if the limiter warms up: as evwork_bucket_take. */
+int limiter_take_locked(struct evwork_limiter *limiter, int64_t n, int64_t now);
 
 /* What is in the bucket at a time, without what was reserved behind waiters and what
  * waiters want; false if that is so much that no number holds it. */

@@ -39,11 +39,6 @@ static void set_behind(struct evwork_limiter_waiter *waiter, wide units)
 
 /* Coming and leaving. */
 
-static void take_units(struct evwork_limiter *limiter, wide units)
-{
-	limiter->bucket._level._units = evwork__wide_sub(limiter->bucket._level._units, units);
-}
-
 void waiters_enqueue_locked(struct evwork_limiter *limiter, struct evwork_limiter_waiter *waiter)
 {
 	LIST_APPEND(&limiter->waiters, waiter, _next, _prev);
@@ -60,7 +55,7 @@ void waiters_dequeue_locked(struct evwork_limiter *limiter, struct evwork_limite
 	if (before) {
 		set_behind(before, evwork__wide_add(behind_of(before), behind));
 	} else {
-		take_units(limiter, behind);
+		limiter_debit_locked(limiter, behind);
 		limiter->behind = evwork__wide_sub(limiter->behind, behind);
 	}
 	set_behind(waiter, wide_of(0));
@@ -80,7 +75,7 @@ static void forget_behind_locked(struct evwork_limiter *limiter)
 {
 	struct evwork_limiter_waiter *waiter;
 
-	take_units(limiter, limiter->behind);
+	limiter_debit_locked(limiter, limiter->behind);
 	limiter->behind = wide_of(0);
 	for (waiter = limiter->waiters.head; waiter; waiter = waiter->_next)
 		set_behind(waiter, wide_of(0));
@@ -93,11 +88,11 @@ void waiters_settle_locked(struct evwork_limiter *limiter, int64_t now)
 
 	if (!wide_is_zero(limiter->behind) && limiter->behind_until <= now) {
 		if (bucket->_level._at_ns < limiter->behind_until)
-			bucket_settle(bucket, most, limiter->behind_until);
+			limiter_settle_locked(limiter, most, limiter->behind_until);
 		forget_behind_locked(limiter);
 	}
 	if (bucket->_level._at_ns < now)
-		bucket_settle(bucket, most, now);
+		limiter_settle_locked(limiter, most, now);
 }
 
 void waiters_reserve_locked(struct evwork_limiter *limiter, wide cost, int64_t act_ns)
@@ -177,14 +172,13 @@ static void arm_locked(struct evwork_limiter *limiter)
 static bool take_for_head_locked(struct evwork_limiter *limiter)
 {
 	const struct evwork_bucket_terms *terms = &limiter->bucket._terms;
-	wide cost;
+	int64_t n = limiter->waiters.head->_n;
 
 	if (bucket_is_unlimited(terms))
 		return true;
-	cost = evwork__bucket_cost(terms, limiter->waiters.head->_n);
-	if (evwork__wide_less(limiter->bucket._level._units, cost))
+	if (evwork__wide_less(limiter->bucket._level._units, evwork__bucket_cost(terms, n)))
 		return false;
-	take_units(limiter, cost);
+	limiter_debit_locked(limiter, limiter_charge_locked(limiter, n));
 	return true;
 }
 

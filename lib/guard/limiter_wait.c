@@ -114,7 +114,7 @@ static int begin_locked(struct evwork_limiter *limiter, struct evwork_limiter_wa
 		return rc;
 	limiter->pending++;
 	if (!limiter->waiters.head)
-		bucket_settle(&limiter->bucket, limiter->bucket._terms._full, now);
+		limiter_settle_locked(limiter, limiter->bucket._terms._full, now);
 	waiters_enqueue_locked(limiter, waiter);
 	waiters_serve_locked(limiter, now);
 	return 0;

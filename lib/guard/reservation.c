@@ -8,6 +8,9 @@
  *
  * Where the rate has changed between the two, the times are all there is: they count at
  * the rate of the one that is cancelled, rounded against it.
+ *
+ * In a limiter that warms up times say nothing about tokens. There the tokens that were
+ * reserved are counted, and what was counted since is what was reserved after it.
  */
 
 #include "guard/limiter.h"
@@ -62,24 +65,25 @@ static void take(struct evwork_limiter *limiter, int64_t n, int64_t now, wide mi
 	int64_t wait, struct evwork_reservation *ret)
 {
 	const struct evwork_bucket_terms *terms = &limiter->bucket._terms;
-	wide cost = evwork__bucket_cost(terms, n);
 
 	ret->act_ns = now + wait;
 	ret->_limiter = limiter;
 	ret->_n = n;
-	ret->_rest = wait == 0 ? 0 : evwork__wide_sub(
-		evwork__wide_mul(terms->_gain, (uint64_t)wait), missing)._low;
+	if (limiter_warms_up(limiter))
+		ret->_rest = limiter->last.rest + (uint64_t)n;
+	else
+		ret->_rest = wait == 0 ? 0 : evwork__wide_sub(
+			evwork__wide_mul(terms->_gain, (uint64_t)wait), missing)._low;
 	ret->_rate = rate_word(terms);
 	ret->_state = RESERVATION_HELD;
 	limiter->last.act_ns = ret->act_ns;
 	limiter->last.rest = ret->_rest;
 	limiter->last.rate = ret->_rate;
 	if (limiter->waiters.head) {
-		waiters_reserve_locked(limiter, cost, ret->act_ns);
+		waiters_reserve_locked(limiter, limiter_charge_locked(limiter, n), ret->act_ns);
 	} else {
-		bucket_settle(&limiter->bucket, terms->_full, now);
-		limiter->bucket._level._units =
-			evwork__wide_sub(limiter->bucket._level._units, cost);
+		limiter_settle_locked(limiter, terms->_full, now);
+		limiter_debit_locked(limiter, limiter_charge_locked(limiter, n));
 	}
 }
 
@@ -145,8 +149,20 @@ int evwork_limiter_reserve_at(struct evwork_limiter *limiter, int64_t n, int64_t
 
 /* Cancelling. */
 
-/* What was reserved after it, in the units of its rate. */
-static wide reserved_after(const struct limiter_event *last,
+/* What was reserved after it, by count. */
+static wide counted_after(const struct limiter_event *last,
+	const struct evwork_reservation *reservation)
+{
+	uint64_t tokens = last->rest - reservation->_rest;
+
+	/* More than it has itself makes no difference, but there may be no room for it. */
+	if (tokens > (uint64_t)reservation->_n)
+		tokens = (uint64_t)reservation->_n;
+	return units_of((int64_t)tokens, reservation->_rate);
+}
+
+/* What was reserved after it, by time, in the units of its rate. */
+static wide timed_after(const struct limiter_event *last,
 	const struct evwork_reservation *reservation)
 {
 	uint64_t gain = rate_gain(reservation->_rate);
@@ -181,12 +197,15 @@ static void give_back(struct evwork_limiter *limiter, wide units, uint64_t rate,
 	if (limiter->waiters.head)
 		waiters_settle_locked(limiter, now);
 	else
-		bucket_settle(bucket, bucket->_terms._full, now);
+		limiter_settle_locked(limiter, bucket->_terms._full, now);
 	most = evwork__wide_add(limiter->behind,
 		evwork__wide_sub(bucket->_terms._full, bucket->_level._units));
 	if (most._high < 0)
 		return;
 	units = converted(limiter, units, rate, most);
+	if (limiter_warms_up(limiter))
+		units = wide_min(most, evwork__wide_add(units,
+			warmup_give_back(&limiter->warmup, units)));
 	/* What was reserved behind waiters was not taken from the bucket yet. */
 	behind = wide_min(units, limiter->behind);
 	waiters_give_back_locked(limiter, behind);
@@ -231,15 +250,20 @@ void limiter_cancel_locked(struct evwork_limiter *limiter,
 		return;
 	/* It fitted under its own terms. */
 	cost = units_of(reservation->_n, reservation->_rate);
-	after = reserved_after(last, reservation);
+	after = limiter_warms_up(limiter) ? counted_after(last, reservation) :
+		timed_after(last, reservation);
 	if (!evwork__wide_less(after, cost))
 		return;
 	if (evwork__wide_less(after, wide_of(0)))
 		after = wide_of(0);
 	give_back(limiter, evwork__wide_sub(cost, after), reservation->_rate, now);
-	if (last->act_ns == reservation->act_ns && last->rest == reservation->_rest &&
-	    last->rate == reservation->_rate && rate_gain(last->rate) > 0)
+	if (limiter_warms_up(limiter)) {
+		if (last->rest == reservation->_rest)
+			last->rest -= (uint64_t)reservation->_n;
+	} else if (last->act_ns == reservation->act_ns && last->rest == reservation->_rest &&
+	    last->rate == reservation->_rate && rate_gain(last->rate) > 0) {
 		step_back(limiter, cost, now);
+	}
 	if (limiter->waiters.head)
 		waiters_serve_locked(limiter, now);
 }
