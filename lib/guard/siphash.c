@@ -37,15 +37,14 @@ static inline uint64_t word_at(const unsigned char *bytes, size_t count)
 	return word;
 }
 
-static inline void mix(struct state *s, uint64_t word, int count)
+static inline void mix(struct state *s, uint64_t word)
 {
 	s->d ^= word;
-	rounds(s, count);
+	rounds(s, 1);
 	s->a ^= word;
 }
 
-static inline uint64_t siphash(const uint64_t key[2], const void *data, size_t size,
-	int each, int last)
+uint64_t siphash13(const uint64_t key[2], const void *data, size_t size)
 {
 	/* "somepseudorandomlygeneratedbytes" */
 	struct state s = {
@@ -56,19 +55,9 @@ static inline uint64_t siphash(const uint64_t key[2], const void *data, size_t s
 	size_t left = size;
 
 	for (; left >= 8; left -= 8, bytes += 8)
-		mix(&s, word_at(bytes, 8), each);
-	mix(&s, word_at(bytes, left) | (uint64_t)size << 56, each);
+		mix(&s, word_at(bytes, 8));
+	mix(&s, word_at(bytes, left) | (uint64_t)size << 56);
 	s.c ^= 0xff;
-	rounds(&s, last);
+	rounds(&s, 3);
 	return s.a ^ s.b ^ s.c ^ s.d;
-}
-
-uint64_t siphash13(const uint64_t key[2], const void *data, size_t size)
-{
-	return siphash(key, data, size, 1, 3);
-}
-
-uint64_t siphash24(const uint64_t key[2], const void *data, size_t size)
-{
-	return siphash(key, data, size, 2, 4);
 }
