@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 
 #include "base/broken.h"
+#include "guard/breaker.h"
 #include "run/loop.h"
 #include "run/pool.h"
 
@@ -29,11 +30,19 @@ static struct {
 	int count;
 	enum evwork_log_level level;
 	char text[256];
+	bool locked;                   /* the lock below was held */
 } *told;
+
+/* A lock that must be free when something is logged, if there is one. */
+static sys_mutex *must_be_free;
 
 static void tell(enum evwork_log_level level, const char *text, void *arg)
 {
 	(void)arg;
+	if (must_be_free && pthread_mutex_trylock(must_be_free) != 0)
+		told->locked = true;
+	else if (must_be_free)
+		pthread_mutex_unlock(must_be_free);
 	told->count++;
 	told->level = level;
 	snprintf(told->text, sizeof(told->text), "%s", text);
@@ -161,6 +170,57 @@ static void lose_count_of_lane(struct world *world)
 	WRONG(evwork_lane_free(lane) != 0);
 }
 
+static void ignore_transition(struct evwork_breaker *breaker, enum evwork_breaker_state from,
+	enum evwork_breaker_state to, void *arg)
+{
+	(void)breaker;
+	(void)from;
+	(void)to;
+	(void)arg;
+}
+
+static struct evwork_breaker *new_breaker(struct world *world)
+{
+	struct evwork_breaker_options options = { .loop = world->loop,
+		.rule = EVWORK_BREAKER_CONSECUTIVE, .in_a_row = 1,
+		.on_transition = ignore_transition };
+	struct evwork_breaker *breaker;
+
+	WRONG(evwork_breaker_new(&options, &breaker) != 0);
+	must_be_free = &breaker->mutex;
+	return breaker;
+}
+
+/* Time moves a breaker that it cannot move. It stays where it is, and works when that is
+ * mended. The log is called without its lock, S-GEN-5. */
+static void move_forced_breaker(struct world *world)
+{
+	struct evwork_breaker *breaker = new_breaker(world);
+
+	WRONG(evwork_breaker_set(breaker, EVWORK_BREAKER_FORCED_OPEN) != 0);
+	breaker->until_ns = 0;
+	WRONG(evwork_breaker_state(breaker) != EVWORK_BREAKER_FORCED_OPEN);
+	breaker->until_ns = EVWORK_NEVER;
+	WRONG(evwork_breaker_set(breaker, EVWORK_BREAKER_CLOSED) != 0);
+	WRONG(evwork_breaker_state(breaker) != EVWORK_BREAKER_CLOSED);
+	WRONG(evwork_breaker_free(breaker) != 0);
+}
+
+/* A breaker opens and has no room to announce it: it opens, and announces nothing more.
+ * The log is called without its lock, S-GEN-5. */
+static void fill_notices_of_breaker(struct world *world)
+{
+	struct evwork_breaker *breaker = new_breaker(world);
+	struct evwork_breaker_permit permit = { 0 };
+
+	WRONG(evwork_breaker_acquire(breaker, &permit) != 0);
+	breaker->notice_count = EVWORK_BREAKER_NOTICES_MAX;
+	WRONG(evwork_breaker_report(&permit, EVWORK_FAILURE, 0) != 0);
+	WRONG(breaker->notice_count != EVWORK_BREAKER_NOTICES_MAX);
+	WRONG(evwork_breaker_state(breaker) != EVWORK_BREAKER_OPEN);
+	WRONG(evwork_breaker_free(breaker) != 0);
+}
+
 static const struct {
 	void (*run)(struct world *world);
 	const char *text;
@@ -170,7 +230,9 @@ static const struct {
 	{ change_ended, "none that has ended" },
 	{ lose_count_of_pool, "a pool has delivered more" },
 	{ lose_count_of_loop, "a loop has delivered more" },
-	{ lose_count_of_lane, "a lane has delivered more" }
+	{ lose_count_of_lane, "a lane has delivered more" },
+	{ move_forced_breaker, "a move that there is not" },
+	{ fill_notices_of_breaker, "no room for what must be announced" }
 };
 
 #define CASES (int)(sizeof(cases) / sizeof(cases[0]))
@@ -211,6 +273,7 @@ static void expect_told(int i)
 {
 	ck_assert_int_eq(told->count, 1);
 	ck_assert_int_eq(told->level, EVWORK_LOG_ERROR);
+	ck_assert_msg(!told->locked, "a lock was held when it was logged");
 	ck_assert_msg(strstr(told->text, cases[i].text) != NULL, "%s", told->text);
 	munmap(told, sizeof(*told));
 }

@@ -158,7 +158,7 @@ static int breaker_init(struct evwork_breaker *breaker,
 	clock_join(breaker->clock, &breaker->clock_user);
 	sys_lock(&breaker->mutex);
 	breaker_start(breaker);
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	return 0;
 
 fini_window:
@@ -225,7 +225,7 @@ static int take_permit(struct evwork_breaker *breaker, uint64_t *ret_generation)
 	}
 	sys_lock(&breaker->mutex);
 	rc = breaker_admit_locked(breaker, ret_generation);
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	return rc;
 }
 
@@ -237,7 +237,7 @@ static void record(struct evwork_breaker *breaker, uint64_t generation,
 
 	sys_lock(&breaker->mutex);
 	breaker_record_locked(breaker, generation, outcome, duration_ns, now_ns);
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 }
 
 static bool outcome_valid(enum evwork_outcome outcome)
@@ -337,7 +337,7 @@ int evwork_breaker_state(struct evwork_breaker *breaker)
 	sys_lock(&breaker->mutex);
 	breaker_advance_locked(breaker);
 	state = gate_state(gate_now(breaker));
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	return (int)state;
 }
 
@@ -351,7 +351,7 @@ int evwork_breaker_set(struct evwork_breaker *breaker, enum evwork_breaker_state
 		return -ESHUTDOWN;
 	sys_lock(&breaker->mutex);
 	rc = breaker_set_locked(breaker, state);
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	return rc;
 }
 
@@ -367,7 +367,7 @@ int evwork_breaker_reset(struct evwork_breaker *breaker)
 	rc = breaker_set_locked(breaker, EVWORK_BREAKER_CLOSED);
 	if (rc == 0)
 		memset(&breaker->counts, 0, sizeof(breaker->counts));
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	return rc;
 }
 
@@ -386,6 +386,6 @@ int evwork_breaker_metrics(struct evwork_breaker *breaker,
 	ret_metrics->open_until_ns = ret_metrics->state == EVWORK_BREAKER_OPEN ?
 		breaker->until_ns : 0;
 	breaker_rates_locked(breaker, ret_metrics);
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	return 0;
 }

@@ -49,6 +49,7 @@ struct evwork_breaker {
 	int64_t until_ns;             /* open, half open: when time moves it; EVWORK_NEVER */
 	bool exceeded[2];             /* METRICS_ONLY: announced */
 	struct evwork_breaker_metrics counts;    /* the counters of it */
+	const char *broken;           /* what breaker_unlock has to say */
 
 	/* What was not announced: a ring, of what is known but for where it began. */
 	struct notice notice;
@@ -81,7 +82,15 @@ static inline bool state_lets_all_through(enum evwork_breaker_state state)
 		state == EVWORK_BREAKER_METRICS_ONLY;
 }
 
-/* breaker_state.c; all under the lock. */
+/* breaker_state.c */
+
+/* Frees the lock, and then says what was found to be broken under it: who reads the log is
+ * called with no lock held (S-GEN-5), and may free the breaker. */
+void breaker_unlock(struct evwork_breaker *breaker);
+/* Fails an operation that would break an invariant; see base_broken. */
+void breaker_broken_locked(struct evwork_breaker *breaker, const char *what);
+
+/* The rest runs under the lock. */
 
 void breaker_start(struct evwork_breaker *breaker);
 /* Does what time has brought: before everything that looks at the state. */

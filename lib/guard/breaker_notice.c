@@ -13,8 +13,6 @@
 #include <errno.h>
 
 #include "guard/breaker.h"
-#include "base/broken.h"
-#include "base/log.h"
 
 #define CYCLE 3
 /* Beside the states, in the ring. */
@@ -33,7 +31,7 @@ static bool tell_one(struct evwork_breaker *breaker)
 
 	sys_lock(&breaker->mutex);
 	if (breaker->notice_count == 0 || breaker->notice.ended) {
-		sys_unlock(&breaker->mutex);
+		breaker_unlock(breaker);
 		return false;
 	}
 	what = breaker->notices[breaker->notice_first];
@@ -46,7 +44,7 @@ static bool tell_one(struct evwork_breaker *breaker)
 		breaker_advance_locked(breaker);
 	if (!(what & NOTICE_EXCEEDED))
 		breaker->told = to = (enum evwork_breaker_state)what;
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 	if (!(what & NOTICE_EXCEEDED) && breaker->config.on_transition)
 		breaker->config.on_transition(breaker, from, to, breaker->config.arg);
 	if ((what & NOTICE_EXCEEDED) && breaker->config.on_exceeded)
@@ -72,7 +70,7 @@ static void ring(struct notice *notice)
 	/* An alarm of a former state, which has come first. */
 	if (breaker->until_ns != EVWORK_NEVER && breaker_notice_room_locked(breaker))
 		notice_alarm_locked(notice, breaker->until_ns);
-	sys_unlock(&breaker->mutex);
+	breaker_unlock(breaker);
 }
 
 int breaker_notice_init(struct evwork_breaker *breaker, struct evwork_loop *loop,
@@ -112,7 +110,7 @@ static void push(struct evwork_breaker *breaker, unsigned what)
 	if (!breaker->notices || !breaker->notice.loop)
 		return;
 	if (breaker->notice_count == EVWORK_BREAKER_NOTICES_MAX) {
-		base_broken("breaker: no room for what must be announced");
+		breaker_broken_locked(breaker, "breaker: no room for what must be announced");
 		return;
 	}
 	breaker->notices[at] = (uint8_t)what;

@@ -12,7 +12,7 @@
  * HALF_OPEN. Each move begins a generation: permits belong to the one that they were
  * taken in, and count in no other (S-BRK-4).
  *
- * All of it runs under the breaker's lock.
+ * All of it but breaker_unlock runs under the breaker's lock.
  */
 
 #include "guard/breaker.h"
@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "base/broken.h"
-#include "base/log.h"
 
 #define BIT(state) (1u << EVWORK_BREAKER_##state)
 #define ALL_STATES (BIT(CLOSED) | BIT(OPEN) | BIT(HALF_OPEN) | BIT(FORCED_OPEN) | \
@@ -44,6 +43,21 @@ static const unsigned hand_moves[] = {
 	[EVWORK_BREAKER_DISABLED] = ALL_STATES,
 	[EVWORK_BREAKER_METRICS_ONLY] = ALL_STATES & ~(BIT(OPEN) | BIT(HALF_OPEN)),
 };
+
+void breaker_unlock(struct evwork_breaker *breaker)
+{
+	const char *broken = breaker->broken;
+
+	breaker->broken = NULL;
+	sys_unlock(&breaker->mutex);
+	if (broken)
+		base_broken(broken);
+}
+
+void breaker_broken_locked(struct evwork_breaker *breaker, const char *what)
+{
+	breaker->broken = what;
+}
 
 static enum evwork_breaker_state state_of(const struct evwork_breaker *breaker)
 {
@@ -95,7 +109,7 @@ static void move(struct evwork_breaker *breaker, enum evwork_breaker_state to,
 	const unsigned *moves)
 {
 	if (!(moves[state_of(breaker)] & (1u << to))) {
-		base_broken("breaker: a move that there is not");
+		breaker_broken_locked(breaker, "breaker: a move that there is not");
 		return;
 	}
 	begin_state(breaker, to);
