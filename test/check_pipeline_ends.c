@@ -12,6 +12,8 @@
 #include <sched.h>
 #include <sys/wait.h>
 
+#include "flow/pipeline.h"
+
 /* Errors. */
 
 /* Fails at every tenth number from 50 on, after it has emitted that. */
@@ -884,6 +886,140 @@ START_TEST(child_is_refused)
 }
 END_TEST
 
+/* Another thread that holds the lock of the pipeline while this one forks. */
+struct holder {
+	struct evwork_pipeline *pipeline;
+	struct gate gate;
+};
+
+static void *hold(void *arg)
+{
+	struct holder *holder = arg;
+
+	sys_lock(&holder->pipeline->mutex);
+	gate_pass(&holder->gate);
+	sys_unlock(&holder->pipeline->mutex);
+	return NULL;
+}
+
+static pid_t fork_while_held(struct evwork_pipeline *pipeline)
+{
+	struct holder holder = { .pipeline = pipeline };
+	pthread_t thread;
+	pid_t child;
+
+	gate_init(&holder.gate);
+	ck_assert_int_eq(pthread_create(&thread, NULL, hold, &holder), 0);
+	gate_await(&holder.gate, 1);
+	child = fork();
+	if (child == 0)
+		return child;
+	gate_open(&holder.gate);
+	pthread_join(thread, NULL);
+	gate_fini(&holder.gate);
+	ck_assert_int_gt(child, 0);
+	return child;
+}
+
+enum { WAITING, SPILLED, CRASHED, DROPS };
+
+/* Forks once, on the loop's thread, in the drop of an item, or of the one of this number. */
+static struct {
+	struct line *line;
+	int number;                     /* -1: of any */
+	bool frees;                     /* the child does in drop */
+	bool forked, is_child;
+	int drops_of_child;
+	pid_t child;
+} forking;
+
+static int free_in_child(void)
+{
+	const struct line *line = forking.line;
+
+	if (evwork_pipeline_free(line->pipeline) != 0)
+		return 2;
+	if (evwork_loop_free(line->world->loop) != 0)
+		return 3;
+	return evwork_pool_free(line->world->pool) == 0 ? 0 : 4;
+}
+
+static void drop_and_fork(void *item, void *arg)
+{
+	atomic_fetch_add(&forking.line->dropped, 1);
+	(void)arg;
+	forking.drops_of_child += forking.is_child;
+	if (forking.forked || (forking.number >= 0 && *(int *)item != forking.number))
+		return;
+	forking.forked = true;
+	forking.child = fork_while_held(forking.line->pipeline);
+	forking.is_child = forking.child == 0;
+	if (forking.is_child && forking.frees && free_in_child() != 0)
+		_exit(1);
+}
+
+static int spill(struct evwork_emitter *out, void *item, void *arg)
+{
+	int i, rc = 0;
+
+	(void)arg;
+	for (i = 0; i < 200 && rc == 0; i++)
+		rc = evwork_emit(out, item);
+	return rc;
+}
+
+/* Has the pipeline filled and stopped, so that all that is dropped is dropped by the loop. */
+static void fill_and_stop(struct line *line, int what)
+{
+	line->stages[0].run = what == CRASHED ? crash_behind_gate : what == SPILLED ? spill :
+		line_pass;
+	line->stages[0].drop = drop_and_fork;
+	line->options.drop = drop_and_fork;
+	line_start(line);
+	if (what == CRASHED)
+		gate_await(&line->gate, 1);
+	else
+		await_quiet(line->world);
+	ck_assert_int_eq(evwork_pipeline_stop(line->pipeline), 0);
+	gate_open(&line->gate);
+	await_quiet(line->world);
+}
+
+/* A child that is made in a drop and returns from it does not wait for a lock that another
+ * thread had, and drops and calls nothing more, whether it has freed the pipeline or not; the
+ * parent goes on (S-SHUT-12). */
+START_TEST(child_made_in_drop)
+{
+	struct world world;
+	struct line line;
+	int status;
+
+	if (!support_forks())
+		return;
+	world_open(&world, 1);
+	line_init(&line, &world, 100, 1);
+	memset(&forking, 0, sizeof(forking));
+	forking.line = &line;
+	forking.number = _i / 2 == CRASHED ? 10 : -1;
+	forking.frees = _i % 2;
+	fill_and_stop(&line, _i / 2);
+	while (line.dones == 0 && !forking.is_child)
+		world_turns(&world, 1);
+	if (forking.is_child)
+		_exit(line.dones || forking.drops_of_child ? 5 :
+			forking.frees ? 0 : free_in_child());
+	ck_assert(forking.forked);
+	ck_assert_int_eq(waitpid(forking.child, &status, 0), forking.child);
+	ck_assert_msg(WIFEXITED(status), "status %x", status);
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	line_expect(&line, 0, _i / 2 == CRASHED ? -EOWNERDEAD : -ECANCELED);
+	ck_assert_int_gt(atomic_load(&line.dropped), 1);
+	line_fini(&line);
+	world_run(&world);
+	world_close(&world);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *ends = suite_create("pipeline_ends");
@@ -911,6 +1047,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, lane_freed_in_done);
 	tcase_add_test(tcase, keeps_its_loop);
 	tcase_add_test(tcase, child_is_refused);
+	tcase_add_loop_test(tcase, child_made_in_drop, 0, 2 * DROPS);
 
 	tcase = support_case(ends, "races");
 	tcase_add_test(tcase, starts_race_with_deaths);

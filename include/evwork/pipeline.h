@@ -277,7 +277,8 @@ int evwork_pipeline_stats(struct evwork_pipeline *pipeline,
  * is needed for it. -EBUSY: done has not started, or, on another thread, not returned.
  *
  * In the child of a fork every other call here gives -ESHUTDOWN, and this frees the
- * pipeline's memory; items are not dropped.
+ * pipeline's memory; items are not dropped. A child that was made in drop may return from
+ * it, as from a callback, if that ran on the loop's thread; on a worker it must not.
  */
 int evwork_pipeline_free(struct evwork_pipeline *pipeline);
 

@@ -295,10 +295,12 @@ void pipeline_on_alarm(struct evwork_timer *alarm, int status);
 /* Nothing more happens but the end, with this status. False if that was so already. */
 bool pipeline_decide_locked(struct evwork_pipeline *pipeline, int status);
 /* Drops what an emitter has that goes no further, with the lock left meanwhile, and gives
- * it back. It is counted in `dropping`. */
-void emitter_discard_locked(struct evwork_emitter *emitter);
+ * it back. It is counted in `dropping`. False in a child that was made in a drop: the lock
+ * is not held, and nothing may be touched. */
+bool emitter_discard_locked(struct evwork_emitter *emitter);
 /* Drops what waits and goes no further; with `sparing`, on the loop, only as much as the
- * turn allows: true says that there is more. */
+ * turn allows: true says that there is more. In a child that was made in a drop nothing may
+ * be touched after it. */
 bool pipeline_drop_dead(struct evwork_pipeline *pipeline, bool sparing);
 /* [loop] Posts the end if everything is through. */
 void pipeline_end_if_over(struct evwork_pipeline *pipeline);

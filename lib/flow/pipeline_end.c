@@ -34,14 +34,21 @@ bool pipeline_decide_locked(struct evwork_pipeline *pipeline, int status)
 
 /* Dropping. */
 
-static void drop_items(const struct pipe_queue *queue, char *items, size_t count)
+/* False in a child that was made in a drop: another thread may have had the lock, and the
+ * pipeline may be freed there, so nothing of it may be touched any more. */
+static bool drop_items(const struct pipe_queue *queue, char *items, size_t count)
 {
+	unsigned here = fork_here();
+	evwork_item_drop_fn drop = queue->drop;
+	size_t size = queue->item_size;
+	void *arg = queue->arg;
 	/* Drop is not work, but may be called on a worker: no cancel takes effect in it. */
 	int cancel = sys_no_cancel();
 
-	for (; queue->drop && count > 0; count--, items += queue->item_size)
-		queue->drop(items, queue->arg);
+	for (; drop && count > 0 && here == fork_here(); count--, items += size)
+		drop(items, arg);
 	sys_cancel(cancel);
+	return here == fork_here();
 }
 
 static void count_dropped_locked(struct evwork_pipeline *pipeline, size_t count)
@@ -53,7 +60,7 @@ static void count_dropped_locked(struct evwork_pipeline *pipeline, size_t count)
 	pipeline->wants_news = true;
 }
 
-void emitter_discard_locked(struct evwork_emitter *emitter)
+bool emitter_discard_locked(struct evwork_emitter *emitter)
 {
 	struct pipe_stage *stage = emitter->stage;
 	struct evwork_pipeline *pipeline = stage->pipeline;
@@ -61,12 +68,15 @@ void emitter_discard_locked(struct evwork_emitter *emitter)
 	size_t out = emitter->emitted - emitter->moved;
 
 	pipeline_unlock(pipeline);
-	if (in > 0)
-		drop_items(&stage->in, emitter->items + emitter->done * stage->in.item_size, in);
-	drop_items(stage->out, emitter->out + emitter->moved * emitter->out_size, out);
+	if (in > 0 && !drop_items(&stage->in,
+			emitter->items + emitter->done * stage->in.item_size, in))
+		return false;
+	if (!drop_items(stage->out, emitter->out + emitter->moved * emitter->out_size, out))
+		return false;
 	sys_lock(&pipeline->mutex);
 	emitter_release_locked(emitter);
 	count_dropped_locked(pipeline, in + out);
+	return true;
 }
 
 /* An emitter whose outputs wait for their turn, which will not come. */
@@ -103,8 +113,9 @@ static struct pipe_queue *dead_queue_locked(struct evwork_pipeline *pipeline)
 	return pipeline->sink.cut && pipeline->sink.count > 0 ? &pipeline->sink : NULL;
 }
 
-/* Nothing is put into a queue that was cut, so the slots stay as they are. */
-static void drop_first_locked(struct evwork_pipeline *pipeline, struct pipe_queue *queue)
+/* Nothing is put into a queue that was cut, so the slots stay as they are. False as of
+ * drop_items. */
+static bool drop_first_locked(struct evwork_pipeline *pipeline, struct pipe_queue *queue)
 {
 	char *items = queue_slot(queue, queue->head);
 	size_t count = queue_piece(queue);
@@ -114,17 +125,18 @@ static void drop_first_locked(struct evwork_pipeline *pipeline, struct pipe_queu
 	queue_advance(queue, count);
 	pipeline->dropping++;
 	pipeline_unlock(pipeline);
-	drop_items(queue, items, count);
+	if (!drop_items(queue, items, count))
+		return false;
 	sys_lock(&pipeline->mutex);
 	count_dropped_locked(pipeline, count);
+	return true;
 }
 
 bool pipeline_drop_dead(struct evwork_pipeline *pipeline, bool sparing)
 {
-	unsigned made_in = pipeline->made_in;
 	struct evwork_emitter *emitter;
 	struct pipe_queue *queue;
-	bool more = false;
+	bool more = false, here;
 
 	sys_lock(&pipeline->mutex);
 	while (!more) {
@@ -132,13 +144,13 @@ bool pipeline_drop_dead(struct evwork_pipeline *pipeline, bool sparing)
 		queue = emitter ? NULL : dead_queue_locked(pipeline);
 		if (emitter) {
 			pipeline->dropping++;
-			emitter_discard_locked(emitter);
+			here = emitter_discard_locked(emitter);
 		} else if (queue) {
-			drop_first_locked(pipeline, queue);
+			here = drop_first_locked(pipeline, queue);
 		} else {
 			break;
 		}
-		if (made_in != fork_here())
+		if (!here)
 			return false;
 		more = sparing && !turn_take(pipeline->loop);
 	}
@@ -252,6 +264,7 @@ void pipeline_on_death(struct evwork_watch *watch, int status)
 void pipeline_on_lost(struct evwork_watch *watch)
 {
 	struct evwork_pipeline *pipeline = EVWORK_CONTAINER(watch, struct evwork_pipeline, watch);
+	unsigned made_in = pipeline->made_in;
 
 	sys_lock(&pipeline->mutex);
 	pipeline->lost = true;
@@ -265,7 +278,9 @@ void pipeline_on_lost(struct evwork_watch *watch)
 	pipeline->unhooked = true;
 	leave_lane(pipeline);
 	pipeline_drop_dead(pipeline, false);
-	loop_leave(pipeline->loop, true);
+	/* In a child that was made in a drop nothing is touched. */
+	if (made_in == fork_here())
+		loop_leave(pipeline->loop, true);
 }
 
 /* Stopping. */

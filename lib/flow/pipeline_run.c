@@ -277,11 +277,11 @@ static struct evwork_emitter *next_locked(struct evwork_pipeline *pipeline,
 
 static void lost_carrier(struct evwork_job *job);
 
-static void finish_locked(struct evwork_emitter *emitter, int64_t ns)
+/* False as of emitter_discard_locked. */
+static bool finish_locked(struct evwork_emitter *emitter, int64_t ns)
 {
 	stage_note_speed_locked(emitter->stage, emitter->done, ns);
-	if (!stage_finish_locked(emitter))
-		emitter_discard_locked(emitter);
+	return stage_finish_locked(emitter) || emitter_discard_locked(emitter);
 }
 
 static int carry(struct evwork_job *job)
@@ -311,7 +311,9 @@ static int carry(struct evwork_job *job)
 		stop = evwork_ctx_err(pipeline->ctx) != 0 ||
 			(now - begun > SLICE_NS && others_wait(worker));
 		sys_lock(&pipeline->mutex);
-		finish_locked(emitter, now - before);
+		/* A child that was made in a drop has no business here, see pool.h. */
+		if (!finish_locked(emitter, now - before))
+			return 0;
 	}
 	pipeline->working--;
 	more = stop ? pipeline_wake_locked(pipeline) : NULL;
@@ -384,17 +386,18 @@ void carrier_submit(struct carrier *carrier)
 
 /* Back on the loop. */
 
-/* Work has ended its job, or its thread: the call counts as one that has failed. */
-static void crashed_locked(struct evwork_pipeline *pipeline, struct evwork_emitter *emitter)
+/* Work has ended its job, or its thread: the call counts as one that has failed. False as of
+ * emitter_discard_locked. */
+static bool crashed_locked(struct evwork_pipeline *pipeline, struct evwork_emitter *emitter)
 {
 	pipeline->crashed = true;
 	pipeline->working--;
 	if (!emitter)
-		return;
+		return true;
 	emitter->done += emitter->buffer ? emitter->count : 1;
 	emitter->failed++;
 	emitter->error = -EOWNERDEAD;
-	finish_locked(emitter, 0);
+	return finish_locked(emitter, 0);
 }
 
 static void came_back(struct evwork_job *job, int status)
@@ -408,8 +411,8 @@ static void came_back(struct evwork_job *job, int status)
 		pipeline->starting--;
 		if (pipeline->working == 0)
 			pipeline_decide_locked(pipeline, status);
-	} else if (status == -EOWNERDEAD) {
-		crashed_locked(pipeline, carrier->emitter);
+	} else if (status == -EOWNERDEAD && !crashed_locked(pipeline, carrier->emitter)) {
+		return;
 	}
 	carrier->emitter = NULL;
 	job->drop = NULL;
@@ -432,7 +435,8 @@ static void lost_carrier(struct evwork_job *job)
 	if (!carrier->emitter)
 		return;
 	sys_lock(&pipeline->mutex);
-	crashed_locked(pipeline, carrier->emitter);
+	if (!crashed_locked(pipeline, carrier->emitter))
+		return;
 	carrier->emitter = NULL;
 	pipeline_unlock(pipeline);
 	pipeline_drop_dead(pipeline, false);
