@@ -45,7 +45,7 @@ struct evwork_group {
 
 	/* The loop's thread only. */
 	/* On the context, to end members that wait; then on the background, to learn
-	 * that the loop closes. */
+	 * that the loop closes; then to learn that it is freed by force all the same. */
 	struct evwork_watch watch;
 	bool calling;               /* the join callback runs */
 

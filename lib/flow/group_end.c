@@ -336,9 +336,12 @@ void group_on_death(struct evwork_watch *watch, int status)
 	end_all_waiting_locked(group, status);
 	if (group->lost || evwork_ctx_after(NULL, group->loop, &group->watch) != 0) {
 		group->closing = true;
-		group->watched = false;
 		if (!group->joined && group->active == 0)
 			group_lose_locked(group);
+		/* The loop may still be freed by force. */
+		group->watched = !group->lost;
+		if (group->watched)
+			watch_set_for_loss(group->loop, &group->watch);
 	}
 	gone = group->doomed;
 	sys_unlock(&group->mutex);
@@ -354,10 +357,12 @@ void group_on_lost(struct evwork_watch *watch)
 	struct evwork_loop *loop = group->loop;
 	struct evwork_member *member;
 	unsigned holds = 0;
+	bool gone;
 
 	sys_lock(&group->mutex);
 	group->sealed = group->closing = true;
 	group->watched = false;
+	gone = group->doomed;
 	if (group->join_held && !group->join_posted) {
 		group->join_held = false;
 		holds++;
@@ -371,6 +376,8 @@ void group_on_lost(struct evwork_watch *watch)
 		holds++;
 	}
 	sys_unlock(&group->mutex);
+	if (gone)
+		group_destroy(group);
 	while (holds-- > 0)
 		loop_leave(loop, true);
 }

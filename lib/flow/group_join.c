@@ -25,6 +25,14 @@ void group_lose_locked(struct evwork_group *group)
 	group->sealed = group->ending = group->over = group->lost = true;
 }
 
+/* A group that is lost may be freed at once, unless the callback of the watch runs now: it
+ * will see that the group is lost. */
+static void forget_watch_locked(struct evwork_group *group)
+{
+	if (evwork_ctx_stop(&group->watch) == 1)
+		group->watched = false;
+}
+
 bool group_leave_locked(struct evwork_group *group, bool own)
 {
 	bool takes;
@@ -32,8 +40,10 @@ bool group_leave_locked(struct evwork_group *group, bool own)
 	if (--group->active > 0)
 		return false;
 	if (!group->joined) {
-		if (group->closing)
+		if (group->closing) {
+			forget_watch_locked(group);
 			group_lose_locked(group);
+		}
 		return false;
 	}
 	takes = !group->join_held;
