@@ -306,7 +306,14 @@ static void leave_elsewhere(void *arg)
 	reader->rc = evwork_unsubscribe(reader->sub);
 }
 
-/* Another thread may not, until it has ended: it could not know that no item follows. */
+static void try_elsewhere(struct reader *reader)
+{
+	if (reader->ended)
+		support_elsewhere(leave_elsewhere, reader);
+}
+
+/* Another thread may not, until it has ended and the last callback has returned: it could
+ * not know that none follows (S-FAN-11). */
 START_TEST(leaving_elsewhere)
 {
 	struct studio studio;
@@ -319,8 +326,12 @@ START_TEST(leaving_elsewhere)
 	send_some(&studio, 5);
 	world_run(&studio.world);
 	expect_got(&studio, 0, 5, 0, 1);
+	reader->rc = 1;
+	reader->on = try_elsewhere;
 	ck_assert_int_eq(evwork_broadcast_close(studio.broadcast), 0);
 	world_run(&studio.world);
+	ck_assert_int_eq(reader->ended, 1);
+	ck_assert_int_eq(reader->rc, -EPERM);
 	support_elsewhere(leave_elsewhere, reader);
 	ck_assert_int_eq(reader->rc, 0);
 	reader->sub = NULL;

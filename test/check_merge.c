@@ -714,6 +714,46 @@ START_TEST(what_it_keeps)
 }
 END_TEST
 
+static void free_elsewhere(void *arg)
+{
+	struct mill *mill = arg;
+
+	mill->free_rc = evwork_merge_free(mill->merge);
+}
+
+static void free_elsewhere_in_done(struct evwork_merge *merge, int status, void *arg)
+{
+	struct mill *mill = arg;
+
+	(void)merge;
+	mill->dones++;
+	mill->status = status;
+	support_elsewhere(free_elsewhere, mill);
+}
+
+/* Another thread may free it only when done has returned, as what that is given would go
+ * (S-GEN-5). */
+START_TEST(freed_elsewhere)
+{
+	struct mill mill;
+
+	mill_open(&mill, 1, 4, 4);
+	mill.options.done = free_elsewhere_in_done;
+	ck_assert_int_eq(start(&mill), 0);
+	support_elsewhere(free_elsewhere, &mill);
+	ck_assert_int_eq(mill.free_rc, -EBUSY);
+	mill.free_rc = 1;
+	ck_assert_int_eq(evwork_chan_close(mill.in[0]), 0);
+	world_run(&mill.world);
+	ck_assert_int_eq(mill.dones, 1);
+	ck_assert_int_eq(mill.status, 0);
+	ck_assert_int_eq(mill.free_rc, -EBUSY);
+	support_elsewhere(free_elsewhere, &mill);
+	ck_assert_int_eq(mill.free_rc, 0);
+	mill_close(&mill);
+}
+END_TEST
+
 /* A loop freed by force ends its merge without done, wherever that is: waiting for input,
  * or for output, with its callback on the way or not. Nothing is lost (S-SHUT-11,
  * S-GEN-18). */
@@ -1034,6 +1074,7 @@ static void add_ends(Suite *suite)
 	tcase_add_test(tcase, refused);
 	tcase_add_test(tcase, refused_by_a_closing_loop);
 	tcase_add_test(tcase, what_it_keeps);
+	tcase_add_test(tcase, freed_elsewhere);
 	tcase_add_loop_test(tcase, loop_is_freed_by_force, 0, 4);
 	if (support_forks())
 		tcase_add_test(tcase, forked);

@@ -168,9 +168,9 @@ int evwork_subscribe(struct evwork_broadcast *broadcast,
 /*
  * evwork_unsubscribe ends a subscription and frees it, inside a callback of its own or
  * anywhere else: no item follows once it has returned (S-FAN-11), nor `ended`. What is
- * queued goes to drop, inside this call. [any]; with a loop [loop], as long as it has not
- * ended. NULL is fine.
- * -EPERM: on another thread than the loop's. -EBUSY: without a loop, somebody waits for
+ * queued goes to drop, inside this call. [any]; with a loop [loop], until the subscription
+ * has ended and `ended` has returned. NULL is fine.
+ * -EPERM: on another thread than the loop's, before that. -EBUSY: without a loop, somebody waits for
  * its channel; nothing has changed: after evwork_chan_abandon() they will not.
  */
 int evwork_unsubscribe(struct evwork_subscription *sub);

@@ -79,8 +79,8 @@ struct evwork_merge_options {
 int evwork_merge_start(struct evwork_loop *loop, const struct evwork_merge_options *options,
 	struct evwork_merge **ret_merge);
 
-/* evwork_merge_free [any], from done too. NULL is fine. -EBUSY: the merge has not ended:
- * cancel its context, or abandon its output. */
+/* evwork_merge_free [any], from done too. NULL is fine. -EBUSY: done has not started, or, on
+ * another thread, not returned. To end a merge cancel its context, or abandon its output. */
 int evwork_merge_free(struct evwork_merge *merge);
 
 #ifdef __cplusplus

@@ -51,7 +51,7 @@ struct evwork_subscription {
 	void *value;                    /* the item that is delivered */
 	bool unsubscribed;
 	pthread_t thread;
-	atomic_bool calls;              /* callbacks may still come */
+	atomic_bool calls;              /* callbacks may come, or run */
 };
 
 static inline bool broadcast_is_inherited(const struct evwork_broadcast *broadcast)

@@ -30,6 +30,7 @@ struct evwork_merge {
 	/* Fixed at creation. */
 	unsigned made_in;               /* fork_here() when it was made */
 	struct evwork_loop *loop;
+	pthread_t thread;               /* the loop's */
 	struct evwork_ctx *ctx;
 	evwork_merge_done_fn done;
 	void *arg;
@@ -49,8 +50,10 @@ struct evwork_merge {
 	char *held;
 	int first, holds;               /* which of them are left to be sent */
 	void (*drop)(void *value);      /* of the input they are from */
+	bool calling;                   /* done runs, */
+	bool doomed;                    /* and the merge was freed in it */
 
-	atomic_bool ended;
+	atomic_bool over;               /* done has returned, too */
 };
 
 static void *held_value(const struct evwork_merge *merge, int i)
@@ -222,11 +225,37 @@ static bool was_closed(const struct evwork_merge *merge)
 	return closed;
 }
 
+static void release(struct evwork_merge *merge)
+{
+	sys_free(merge->inputs);
+	sys_free(merge->cases);
+	sys_free(merge->held);
+	evwork_ctx_unref(merge->ctx);
+	sys_free(merge);
+}
+
+/* The merge stays until done has returned, also if it is freed in it. */
+static void call_done(struct evwork_merge *merge, int status)
+{
+	unsigned made_in = merge->made_in;
+
+	merge->calling = true;
+	merge->done(merge, status, merge->arg);
+	/* In a child that was made in it nothing is touched. */
+	if (made_in != fork_here())
+		return;
+	merge->calling = false;
+	if (merge->doomed)
+		release(merge);
+	else
+		/* Release: pairs with the acquire of who frees it. */
+		atomic_store_explicit(&merge->over, true, memory_order_release);
+}
+
 static void end(struct evwork_merge *merge, int status)
 {
 	struct evwork_loop *loop = merge->loop;
-	evwork_merge_done_fn done = merge->done;
-	void *arg = merge->arg;
+	bool calls;
 	size_t i;
 
 	if (status == -EPIPE && was_closed(merge))
@@ -241,13 +270,13 @@ static void end(struct evwork_merge *merge, int status)
 	let_go_of_channels(merge);
 	evwork_ctx_unref(merge->ctx);
 	merge->ctx = NULL;
-	if (loop->orphaned)
-		done = NULL;
+	calls = merge->done && !loop->orphaned;
 	loop_leave(loop, true);
-	/* Release: pairs with the acquire of who frees it. */
-	atomic_store_explicit(&merge->ended, true, memory_order_release);
-	if (done)
-		done(merge, status, arg);
+	if (calls)
+		call_done(merge, status);
+	else
+		/* Release: as in call_done. */
+		atomic_store_explicit(&merge->over, true, memory_order_release);
 }
 
 static void on_wait(struct evwork_chan_waiter *waiter, int result)
@@ -342,15 +371,6 @@ static int at_most(int count, size_t elem_size, size_t bytes)
 	return bytes / elem_size ? (int)(bytes / elem_size) : 1;
 }
 
-static void release(struct evwork_merge *merge)
-{
-	sys_free(merge->inputs);
-	sys_free(merge->cases);
-	sys_free(merge->held);
-	evwork_ctx_unref(merge->ctx);
-	sys_free(merge);
-}
-
 static struct evwork_merge *make(struct evwork_loop *loop,
 	const struct evwork_merge_options *options)
 {
@@ -361,6 +381,7 @@ static struct evwork_merge *make(struct evwork_loop *loop,
 		return NULL;
 	merge->made_in = fork_here();
 	merge->loop = loop;
+	merge->thread = loop->thread;
 	merge->ctx = evwork_ctx_ref(options->ctx);
 	merge->done = options->done;
 	merge->arg = options->arg;
@@ -433,9 +454,18 @@ int evwork_merge_free(struct evwork_merge *merge)
 {
 	if (!merge)
 		return 0;
-	/* Acquire: pairs with the release of the end. In the child of a fork nobody is at it. */
-	if (merge->made_in == fork_here() &&
-	    !atomic_load_explicit(&merge->ended, memory_order_acquire))
+	/* In the child of a fork nobody is at it. */
+	if (merge->made_in != fork_here()) {
+		release(merge);
+		return 0;
+	}
+	/* Only the loop's thread asks for `calling`. */
+	if (pthread_equal(merge->thread, pthread_self()) && merge->calling) {
+		merge->doomed = true;
+		return 0;
+	}
+	/* Acquire: pairs with the release of the end. */
+	if (!atomic_load_explicit(&merge->over, memory_order_acquire))
 		return -EBUSY;
 	release(merge);
 	return 0;

@@ -46,10 +46,10 @@ static void cut_off(struct evwork_subscription *sub)
 static void end(struct evwork_subscription *sub, int status, bool silent)
 {
 	cut_off(sub);
-	/* Relaxed: this thread is the only one that it lets do anything. */
-	atomic_store_explicit(&sub->calls, false, memory_order_relaxed);
 	if (sub->ended && !silent && !sub->unsubscribed)
 		sub->ended(sub, status, sub->arg);
+	/* Release: from here on another thread, which acquires it, may unsubscribe. */
+	atomic_store_explicit(&sub->calls, false, memory_order_release);
 	subscription_unref(sub);
 }
 
@@ -266,8 +266,8 @@ int evwork_unsubscribe(struct evwork_subscription *sub)
 		return 0;
 	}
 	if (sub->loop) {
-		/* Relaxed: on the loop's thread it is as that has left it. */
-		if (atomic_load_explicit(&sub->calls, memory_order_relaxed)) {
+		/* Acquire: pairs with the release of the end. */
+		if (atomic_load_explicit(&sub->calls, memory_order_acquire)) {
 			if (!pthread_equal(sub->thread, pthread_self()))
 				return -EPERM;
 			sub->unsubscribed = true;
