@@ -12,4 +12,7 @@
 int listen_on_loopback(struct event_base *base, uint64_t port, evconnlistener_cb accepted,
 	void *arg, struct evconnlistener **ret_listener);
 
+/* On which port that was. 0, or a negated error. */
+int listening_port(struct evconnlistener *listener, uint16_t *ret_port);
+
 #endif
