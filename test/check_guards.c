@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /*
- * A protected dependency: one lane with a breaker and a limit, used by plain submits and by
- * retries, from many threads. Whatever becomes of the jobs, no permit is lost and all are
+ * A protected dependency, as in the head of evwork/guard.h: one lane with a breaker, a rate
+ * and a limit, used by plain submits and by retries, from many threads. Whatever becomes of the jobs, no permit is lost and all are
  * accounted for. EVWORK_STRESS_SEED repeats the random choices.
  */
 
@@ -11,6 +11,8 @@
 #endif
 
 #include "support.h"
+
+#include <sched.h>
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
@@ -39,22 +41,36 @@ static int chance(int n)
 
 struct dependency {
 	struct evwork_breaker *breaker;
+	struct evwork_limiter *limiter;
+	struct evwork_limiter_guard rate;
 	struct evwork_adaptive *limit;
 	struct evwork_lane *lane;
 };
 
+/* How often, and what becomes of jobs that come too often. */
+struct pace {
+	double rate;
+	int64_t burst;
+	struct evwork_limiter_guard_options guard;
+};
+
 static void open_dependency(struct dependency *it, struct world *world,
-	struct evwork_breaker_options breaker, struct evwork_adaptive_options limit, size_t queue_limit)
+	struct evwork_breaker_options breaker, struct pace pace,
+	struct evwork_adaptive_options limit, size_t queue_limit)
 {
-	struct evwork_guard *guards[2];
+	struct evwork_guard *guards[3];
 	struct evwork_lane_options options = { .name = "dependency", .guards = guards,
-		.guard_count = 2, .queue_limit = queue_limit };
+		.guard_count = 3, .queue_limit = queue_limit };
+	struct evwork_limiter_options limiter = { .clock = world->clock };
 
 	breaker.clock = world->clock;
 	ck_assert_int_eq(evwork_breaker_new(&breaker, &it->breaker), 0);
 	ck_assert_int_eq(evwork_adaptive_new(&limit, &it->limit), 0);
 	guards[0] = evwork_breaker_guard(it->breaker);
-	guards[1] = evwork_adaptive_guard(it->limit);
+	ck_assert_int_eq(evwork_limiter_new(pace.rate, pace.burst, &limiter, &it->limiter), 0);
+	ck_assert_int_eq(evwork_limiter_guard_init(&it->rate, it->limiter, &pace.guard), 0);
+	guards[1] = &it->rate.guard;
+	guards[2] = evwork_adaptive_guard(it->limit);
 	ck_assert_int_eq(evwork_lane_new(world->pool, &options, &it->lane), 0);
 }
 
@@ -62,6 +78,7 @@ static void close_dependency(struct dependency *it)
 {
 	ck_assert_int_eq(evwork_lane_free(it->lane), 0);
 	ck_assert_int_eq(evwork_adaptive_free(it->limit), 0);
+	ck_assert_int_eq(evwork_limiter_free(it->limiter), 0);
 	ck_assert_int_eq(evwork_breaker_free(it->breaker), 0);
 }
 
@@ -81,8 +98,43 @@ static struct evwork_adaptive_metrics limit_of(struct dependency *it)
 	return metrics;
 }
 
-/* S-LANE-2, S-BRK-12: a trial that the limit refuses gives its permit back. */
-START_TEST(refused_by_the_second)
+static struct evwork_limiter_stats rate_of(struct dependency *it)
+{
+	struct evwork_limiter_stats stats;
+
+	ck_assert_int_eq(evwork_limiter_stats(it->limiter, &stats), 0);
+	return stats;
+}
+
+static int64_t tokens_of(struct dependency *it)
+{
+	int64_t tokens;
+
+	ck_assert_int_eq(evwork_limiter_tokens(it->limiter, &tokens), 0);
+	return tokens;
+}
+
+static const struct evwork_breaker_options on_trial = { .trials = 2,
+	.initial = EVWORK_BREAKER_HALF_OPEN, .trial_rule = EVWORK_BREAKER_CONSECUTIVE };
+
+static struct evwork_adaptive_options fixed(int limit)
+{
+	return (struct evwork_adaptive_options) { .algorithm = EVWORK_ADAPTIVE_FIXED,
+		.limit = limit };
+}
+
+static void prepare(struct dependency *it, struct probe *probes, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		probe_init(&probes[i], 0);
+		probes[i].job.lane = it->lane;
+	}
+}
+
+/* S-LANE-2, S-BRK-12: a trial that the limit refuses gives its permit and its token back. */
+START_TEST(refused_by_the_last)
 {
 	struct dependency it;
 	struct gate_job held;
@@ -92,17 +144,14 @@ START_TEST(refused_by_the_second)
 	int i;
 
 	world_open_manual(&world, 1, START_NS);
-	open_dependency(&it, &world, (struct evwork_breaker_options) { .trials = 2,
-		.initial = EVWORK_BREAKER_HALF_OPEN, .trial_rule = EVWORK_BREAKER_CONSECUTIVE },
-		(struct evwork_adaptive_options) { .algorithm = EVWORK_ADAPTIVE_FIXED, .limit = 1 }, 0);
+	open_dependency(&it, &world, on_trial, (struct pace) { .rate = 10, .burst = 5 }, fixed(1), 0);
 	gate_init(&gate);
 	block_workers(&world, &gate, &held, 1);
-	for (i = 0; i < 3; i++) {
-		probe_init(&probes[i], 0);
-		probes[i].job.lane = it.lane;
+	prepare(&it, probes, 3);
+	for (i = 0; i < 3; i++)
 		ck_assert_int_eq(evwork_submit(world.loop, &probes[i].job), i ? -EAGAIN : 0);
-	}
 	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	ck_assert_int_eq(tokens_of(&it), 4);
 	unblock_workers(&world, &gate);
 	/* Two have not used up the other trial. */
 	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), 0);
@@ -110,7 +159,66 @@ START_TEST(refused_by_the_second)
 	ck_assert_int_eq(breaker_of(&it).state, EVWORK_BREAKER_CLOSED);
 	ck_assert_uint_eq(breaker_of(&it).success, 2);
 	ck_assert_uint_eq(breaker_of(&it).ignored, 2);
+	ck_assert_int_eq(tokens_of(&it), 3);
 	gate_fini(&gate);
+	close_dependency(&it);
+	world_close(&world);
+}
+END_TEST
+
+/* S-LANE-2: what comes too often gives its trial back, and never comes to the limit. */
+START_TEST(refused_by_the_second)
+{
+	struct dependency it;
+	struct gate_job held;
+	struct probe probes[2];
+	struct world world;
+	struct gate gate;
+
+	world_open_manual(&world, 1, START_NS);
+	open_dependency(&it, &world, on_trial, (struct pace) { .rate = 10, .burst = 1 }, fixed(5), 0);
+	gate_init(&gate);
+	block_workers(&world, &gate, &held, 1);
+	prepare(&it, probes, 2);
+	ck_assert_int_eq(evwork_submit(world.loop, &probes[0].job), 0);
+	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), -EAGAIN);
+	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	ck_assert_int_eq(limit_of(&it).in_flight, 1);
+	ck_assert_uint_eq(limit_of(&it).refused, 0);
+	unblock_workers(&world, &gate);
+	world_run(&world);
+	gate_fini(&gate);
+	close_dependency(&it);
+	world_close(&world);
+}
+END_TEST
+
+/* S-LANE-3, S-LANE-6, S-BRK-12: a job that waits for its time is on trial and in flight, and
+ * if it is cancelled there all three have back what they gave. */
+START_TEST(held_and_cancelled)
+{
+	struct dependency it;
+	struct probe probes[2];
+	struct world world;
+
+	world_open_manual(&world, 1, START_NS);
+	open_dependency(&it, &world, on_trial, (struct pace) { .rate = 10, .burst = 1,
+		.guard = { .mode = EVWORK_LIMITER_WAIT } }, fixed(2), 0);
+	prepare(&it, probes, 2);
+	ck_assert_int_eq(evwork_submit(world.loop, &probes[0].job), 0);
+	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), 0);
+	world_run_until(&world, &probes[0].dones, 1);
+	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	ck_assert_int_eq(limit_of(&it).in_flight, 1);
+	ck_assert_int_eq(tokens_of(&it), -1);
+	ck_assert_int_eq(evwork_cancel(&probes[1].job), 0);
+	ck_assert_int_eq(breaker_of(&it).trials_out, 0);
+	ck_assert_int_eq(limit_of(&it).in_flight, 0);
+	ck_assert_int_eq(tokens_of(&it), 0);
+	world_run(&world);
+	ck_assert_int_eq(probes[1].status, -ECANCELED);
+	ck_assert_int_eq(probes[1].runs, 0);
+	ck_assert_uint_eq(breaker_of(&it).ignored, 1);
 	close_dependency(&it);
 	world_close(&world);
 }
@@ -138,6 +246,7 @@ struct storm {
 	} feeders[THREADS];
 	struct evwork_retry retries[JOBS];
 	int started, ended;
+	atomic_int feeding;
 };
 
 static int request_run(struct evwork_job *job)
@@ -161,18 +270,20 @@ static void *feed(void *arg)
 {
 	struct feeder *feeder = arg;
 	struct storm *storm = feeder->storm;
-	int round;
+	int submits = 0;
 
 	chance_seed(feeder->stream);
-	for (round = 0; round < storm->rounds; round++) {
+	while (submits < storm->rounds) {
 		struct request *request = &feeder->requests[chance(JOBS)];
 
 		if (atomic_load(&request->out)) {
 			/* Its done is on the loop: it may come in between, which is -ESRCH. */
 			if (chance(4) == 0)
 				evwork_cancel(&request->job);
+			sched_yield();
 			continue;
 		}
+		submits++;
 		request->result = results[chance(8)];
 		atomic_store(&request->out, 1);
 		if (evwork_submit(storm->world.loop, &request->job) == 0)
@@ -180,6 +291,7 @@ static void *feed(void *arg)
 		else
 			atomic_store(&request->out, 0);
 	}
+	atomic_fetch_sub(&storm->feeding, 1);
 	return NULL;
 }
 
@@ -195,7 +307,7 @@ static void retry_done(struct evwork_retry *retry, int status)
 
 	(void)status;
 	storm->ended++;
-	if (storm->started < storm->rounds / 100 &&
+	if (storm->started < storm->rounds / 50 &&
 	    evwork_retry_start(storm->world.loop, retry) == 0)
 		storm->started++;
 }
@@ -217,6 +329,7 @@ static void start_feeders(struct storm *storm)
 {
 	int i, k;
 
+	storm->feeding = THREADS;
 	for (i = 0; i < THREADS; i++) {
 		struct feeder *feeder = &storm->feeders[i];
 
@@ -230,6 +343,12 @@ static void start_feeders(struct storm *storm)
 	}
 }
 
+/* What is too much is refused, or held for a while. */
+static const struct pace paces[] = {
+	{ .rate = 5000, .burst = 8 },
+	{ .rate = 5000, .burst = 8, .guard = { .mode = EVWORK_LIMITER_WAIT, .max_wait_ms = 1 } },
+};
+
 /* S-LANE-3, S-BRK-3, S-ADP-1, S-RTY-14: nothing is out in the end, and what was taken is what
  * came back. */
 START_TEST(no_permit_is_lost)
@@ -239,34 +358,39 @@ START_TEST(no_permit_is_lost)
 	struct evwork_retry_policy *policy;
 	struct evwork_breaker_metrics breaker;
 	struct evwork_adaptive_metrics limit;
+	struct evwork_limiter_stats rate;
 	struct evwork_lane_stats lane;
-	int i;
+	int feeding, i;
 
 	memset(&storm, 0, sizeof(storm));
-	storm.rounds = SANITIZED || support_slow() > 1 ? 20000 : 200000;
+	storm.rounds = SANITIZED || support_slow() > 1 ? 5000 : 50000;
 	world_open(&storm.world, 2);
 	open_dependency(&storm.it, &storm.world, (struct evwork_breaker_options) { .window = 16,
 		.min_calls = 8, .failure_percent = 60, .open_ms = 1, .trials = 3, .half_open_ms = 5 },
-		(struct evwork_adaptive_options) { .limit = 10, .max = 40 }, 16);
+		paces[_i], (struct evwork_adaptive_options) { .limit = 10, .max = 40 }, 16);
 	ck_assert_int_eq(evwork_retry_policy_new(&options, &policy), 0);
 	start_retries(&storm, policy);
 	start_feeders(&storm);
-	world_run_until(&storm.world, &storm.ended, storm.rounds / 100);
-	for (i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_join(storm.feeders[i].thread, NULL), 0);
 	do {
+		/* In this order, or a submit could come after the look at the lane. */
+		feeding = atomic_load(&storm.feeding);
 		one_pass(storm.world.base);
 		lane = stats_of(storm.it.lane);
-	} while (lane.accepted != lane.delivered || storm.ended < storm.started);
+	} while (feeding > 0 || storm.ended < storm.started || lane.accepted != lane.delivered);
+	for (i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_join(storm.feeders[i].thread, NULL), 0);
 	breaker = breaker_of(&storm.it);
 	limit = limit_of(&storm.it);
 	ck_assert_int_eq(limit.in_flight, 0);
 	ck_assert_int_eq(breaker.trials_out, 0);
 	ck_assert_uint_eq(limit.allowed, limit.success + limit.dropped + limit.ignored);
-	/* Each submit that came to the breaker was refused by it, or reported to it. */
-	ck_assert_uint_eq(lane.refused_guard, breaker.not_permitted + limit.refused);
+	/* Each submit that came to a guard was refused by it, or came to the next; and the
+	 * breaker has heard of all that it let through. */
+	rate = rate_of(&storm.it);
+	ck_assert_uint_eq(lane.refused_guard, breaker.not_permitted + rate.refused + limit.refused);
+	ck_assert_uint_eq(rate.allowed + rate.reserved, limit.allowed + limit.refused);
 	ck_assert_uint_eq(breaker.success + breaker.failure + breaker.ignored + breaker.stale,
-		limit.allowed + limit.refused);
+		rate.allowed + rate.reserved + rate.refused);
 	ck_assert_int_eq(evwork_retry_policy_free(policy), 0);
 	close_dependency(&storm.it);
 	world_close(&storm.world);
@@ -281,7 +405,9 @@ int main(void)
 
 	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
 	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)stress_seed);
+	tcase_add_test(guards, refused_by_the_last);
 	tcase_add_test(guards, refused_by_the_second);
-	tcase_add_test(guards, no_permit_is_lost);
+	tcase_add_test(guards, held_and_cancelled);
+	tcase_add_loop_test(guards, no_permit_is_lost, 0, 2);
 	return support_run(suite);
 }

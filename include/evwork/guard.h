@@ -14,22 +14,29 @@
  *
  * A dependency with all that protects it is one lane, and using it a plain submit:
  *
+ *	struct evwork_limiter_guard_options pace = {
+ *		.mode = EVWORK_LIMITER_WAIT, .max_wait_ms = 500,
+ *	};
+ *	evwork_limiter_guard_init(&rate, limiter, &pace);
+ *
  *	struct evwork_guard *guards[] = {
  *		evwork_breaker_guard(breaker),      // refuses at once while it fails
+ *		&rate.guard,                        // so many a second; what is too early waits
  *		evwork_adaptive_guard(limit),       // no more at once than it bears
  *	};
  *	struct evwork_lane_options options = {
  *		.name = "billing", .timeout_ms = 2000, .max_running = EVWORK_HALF,
- *		.guards = guards, .guard_count = 2,
+ *		.guards = guards, .guard_count = 3,
  *	};
  *	evwork_lane_new(pool, &options, &billing);
  *
  *	request->job.lane = billing;
- *	rc = evwork_submit(loop, &request->job);    // -EHOSTDOWN, -EAGAIN, or 0
+ *	rc = evwork_submit(loop, &request->job);    // -EHOSTDOWN, -ETIMEDOUT, -EAGAIN, or 0
  *
- * with evwork/breaker.h, evwork/adaptive.h, and evwork/retry.h for what is tried again. The
- * order matters little to breaker and limit, as what is taken before a refusal is given back
- * as if it had not been.
+ * with evwork/breaker.h, evwork/limiter.h, evwork/adaptive.h, and evwork/retry.h for what is
+ * tried again. The order matters little, as what is taken before a refusal is given back:
+ * as if it had not been, but for what others were refused or told to wait meanwhile. A job
+ * that waits for its time is in flight to the limit.
  *
  * A guard of your own:
  *
