@@ -75,7 +75,7 @@ check "a strict limit" strict
 in_order() {
 	client -n 30 -r 100 -c 30
 	sound && numbers 30 30 0 0 0 && kept 100 1 0 &&
-		requests_logged | $awk '$3 < last { exit 1 } { last = $3 }'
+		requests_logged | sort -n | $awk '$3 < last { exit 1 } { last = $3 }'
 }
 check "30 that wait get their turn in order" in_order
 
