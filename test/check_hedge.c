@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /*
- * Hedges: when copies begin, what decides, budgets, contexts, closing, and failing system
- * calls. The copies are on the loop, so that each test says when they end; on a manual clock.
+ * Hedges: when copies begin, what decides, budgets, contexts, cancelling, closing, and failing
+ * system calls. The copies are on the loop, so that each test says when they end; on a manual
+ * clock.
  */
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "rival.h"
+
+#include <sys/wait.h>
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
@@ -26,6 +29,8 @@ struct scene {
 	int dones, status, drains, drain_status;
 	bool wrong;
 	bool forces;                                 /* the loop is freed by force in done */
+	bool cancels;                                /* in start, done and drained */
+	int cancel_rc[3];
 };
 
 static void begin(struct evwork_attempt *attempt, void *arg)
@@ -37,6 +42,8 @@ static void begin(struct evwork_attempt *attempt, void *arg)
 	scene->copies[number] = attempt;
 	scene->begun_ns[number] = evwork_clock_now(scene->world.clock);
 	scene->begun++;
+	if (scene->cancels && number == 1)
+		scene->cancel_rc[0] = evwork_hedge_cancel(&scene->hedge);
 }
 
 static int run(struct evwork_attempt *attempt, void *arg)
@@ -60,6 +67,8 @@ static void on_done(struct evwork_hedge *hedge, int status)
 	scene->wrong |= scene->drains > 0;
 	scene->dones++;
 	scene->status = status;
+	if (scene->cancels)
+		scene->cancel_rc[1] = evwork_hedge_cancel(hedge);
 	if (scene->forces) {
 		scene->wrong |= evwork_loop_free_force(scene->world.loop) < 0;
 		scene->world.loop = NULL;
@@ -73,6 +82,8 @@ static void on_drained(struct evwork_hedge *hedge, int status)
 	scene->wrong |= scene->dones != 1;
 	scene->drains++;
 	scene->drain_status = status;
+	if (scene->cancels)
+		scene->cancel_rc[2] = evwork_hedge_cancel(hedge);
 }
 
 static void open_scene(struct scene *scene, int copies)
@@ -121,7 +132,7 @@ static int err_of(struct scene *scene, int number)
 	return evwork_ctx_err(evwork_attempt_ctx(scene->copies[number]));
 }
 
-static void expect(struct scene *scene, int begun, int dones, int drains)
+static void expect_calls(struct scene *scene, int begun, int dones, int drains)
 {
 	ck_assert_int_eq(scene->begun, begun);
 	ck_assert_int_eq(scene->dones, dones);
@@ -139,16 +150,16 @@ START_TEST(first_success_wins)
 	ck_assert_int_eq(scene.begun, 0);
 	ck_assert_int_eq(start(&scene), -EBUSY);
 	turns(&scene);
-	expect(&scene, 1, 0, 0);
+	expect_calls(&scene, 1, 0, 0);
 	pass(&scene, 10 * MS - 1);
-	expect(&scene, 1, 0, 0);
+	expect_calls(&scene, 1, 0, 0);
 	pass(&scene, 1);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	pass(&scene, 10 * MS);
-	expect(&scene, 3, 0, 0);
+	expect_calls(&scene, 3, 0, 0);
 	pass(&scene, 100 * MS);
 	end(&scene, 2, 0);
-	expect(&scene, 3, 1, 0);
+	expect_calls(&scene, 3, 1, 0);
 	ck_assert_int_eq(scene.status, 0);
 	ck_assert_int_eq(scene.hedge.winner, 2);
 	ck_assert_int_eq(scene.hedge.launched, 3);
@@ -157,9 +168,9 @@ START_TEST(first_success_wins)
 	ck_assert_int_eq(start(&scene), -EBUSY);
 	/* A late success changes nothing. */
 	end(&scene, 3, 0);
-	expect(&scene, 3, 1, 0);
+	expect_calls(&scene, 3, 1, 0);
 	end(&scene, 1, -EIO);
-	expect(&scene, 3, 1, 1);
+	expect_calls(&scene, 3, 1, 1);
 	ck_assert_int_eq(scene.drain_status, 0);
 	ck_assert_int_eq(scene.hedge.winner, 2);
 	close_scene(&scene);
@@ -176,9 +187,9 @@ START_TEST(one_copy)
 	ck_assert_int_eq(start(&scene), 0);
 	turns(&scene);
 	pass(&scene, 1000 * MS);
-	expect(&scene, 1, 0, 0);
+	expect_calls(&scene, 1, 0, 0);
 	end(&scene, 1, -EAGAIN);
-	expect(&scene, 1, 1, 1);
+	expect_calls(&scene, 1, 1, 1);
 	ck_assert_int_eq(scene.status, -EAGAIN);
 	close_scene(&scene);
 }
@@ -217,10 +228,10 @@ START_TEST(arguments)
 	scene.hedge.ctx = NULL;
 	ck_assert_int_eq(start(&scene), 0);
 	turns(&scene);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	end(&scene, 1, 0);
 	end(&scene, 2, 0);
-	expect(&scene, 2, 1, 1);
+	expect_calls(&scene, 2, 1, 1);
 	ck_assert_int_eq(scene.hedge.winner, 1);
 	evwork_ctx_unref(ctx);
 	close_scene(&scene);
@@ -238,16 +249,16 @@ START_TEST(failures_go_on)
 	turns(&scene);
 	pass(&scene, 4 * MS);
 	end(&scene, 1, -EPIPE);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	ck_assert_int_eq(scene.begun_ns[2], START_NS + 4 * MS);
 	pass(&scene, 10 * MS - 1);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	pass(&scene, 1);
-	expect(&scene, 3, 0, 0);
+	expect_calls(&scene, 3, 0, 0);
 	end(&scene, 3, -EAGAIN);
-	expect(&scene, 3, 0, 0);
+	expect_calls(&scene, 3, 0, 0);
 	end(&scene, 2, -ETIMEDOUT);
-	expect(&scene, 3, 1, 1);
+	expect_calls(&scene, 3, 1, 1);
 	ck_assert_int_eq(scene.status, -EPIPE);
 	ck_assert_int_eq(scene.hedge.winner, 0);
 	close_scene(&scene);
@@ -275,12 +286,12 @@ START_TEST(fatal_ends_it)
 		turns(&scene);
 		pass(&scene, 10 * MS);
 		end(&scene, 2, status);
-		expect(&scene, 2, 1, 0);
+		expect_calls(&scene, 2, 1, 0);
 		ck_assert_int_eq(scene.status, status);
 		ck_assert_int_eq(err_of(&scene, 1), -ECANCELED);
 		pass(&scene, 100 * MS);
 		end(&scene, 1, 0);
-		expect(&scene, 2, 1, 1);
+		expect_calls(&scene, 2, 1, 1);
 		ck_assert_int_eq(scene.drain_status, status);
 		close_scene(&scene);
 	}
@@ -299,18 +310,18 @@ START_TEST(budget_refuses)
 	ck_assert_int_eq(start(&scene), 0);
 	turns(&scene);
 	pass(&scene, 10 * MS);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	pass(&scene, 10 * MS);
 	ck_assert_int_eq(scene.hedge.refused, 1);
 	pass(&scene, 10 * MS);
 	pass(&scene, 10 * MS);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	ck_assert_int_eq(scene.hedge.refused, 2);
 	ck_assert_int_eq(scene.hedge.launched, 2);
 	end(&scene, 2, -EAGAIN);
-	expect(&scene, 2, 0, 0);
+	expect_calls(&scene, 2, 0, 0);
 	end(&scene, 1, 0);
-	expect(&scene, 2, 1, 1);
+	expect_calls(&scene, 2, 1, 1);
 	ck_assert_int_eq(scene.status, 0);
 
 	/* With none that runs the call ends. */
@@ -322,7 +333,7 @@ START_TEST(budget_refuses)
 	ck_assert_int_eq(start(&scene), 0);
 	turns(&scene);
 	end(&scene, 1, -EPIPE);
-	expect(&scene, 1, 1, 1);
+	expect_calls(&scene, 1, 1, 1);
 	ck_assert_int_eq(scene.status, -EPIPE);
 	ck_assert_int_eq(scene.hedge.refused, 3);
 	close_scene(&scene);
@@ -348,16 +359,222 @@ START_TEST(ctx_dies)
 		pass(&scene, 10 * MS);
 		evwork_ctx_cancel(ctx, 0);
 		pass(&scene, 100 * MS);
-		expect(&scene, 2, 0, 0);
+		expect_calls(&scene, 2, 0, 0);
 		/* Not even a fatal error is one of the dependency now. */
 		end(&scene, 1, -ECANCELED);
-		expect(&scene, 2, 0, 0);
+		expect_calls(&scene, 2, 0, 0);
 		end(&scene, 2, succeeds ? 0 : -EIO);
-		expect(&scene, 2, 1, 1);
+		expect_calls(&scene, 2, 1, 1);
 		ck_assert_int_eq(scene.status, succeeds ? 0 : -ECANCELED);
 		evwork_ctx_unref(ctx);
 		close_scene(&scene);
 	}
+}
+END_TEST
+
+/* S-RTY-20, S-GEN-3, S-GEN-7: cancelled, the same; nothing is called inside the cancel. What
+ * is cancelled twice, decided, or idle says so. */
+START_TEST(cancelled_while_out)
+{
+	int succeeds;
+
+	ck_assert_int_eq(evwork_hedge_cancel(NULL), -EINVAL);
+	for (succeeds = 0; succeeds < 2; succeeds++) {
+		struct scene scene;
+
+		open_scene(&scene, 3);
+		ck_assert_int_eq(evwork_hedge_cancel(&scene.hedge), -ESRCH);
+		ck_assert_int_eq(start(&scene), 0);
+		turns(&scene);
+		pass(&scene, 10 * MS);
+		ck_assert_int_eq(evwork_hedge_cancel(&scene.hedge), 0);
+		ck_assert_int_eq(err_of(&scene, 1), -ECANCELED);
+		ck_assert_int_eq(err_of(&scene, 2), -ECANCELED);
+		ck_assert_int_eq(evwork_hedge_cancel(&scene.hedge), -EALREADY);
+		pass(&scene, 100 * MS);
+		expect_calls(&scene, 2, 0, 0);
+		end(&scene, 1, succeeds ? 0 : -ECANCELED);
+		expect_calls(&scene, 2, succeeds, 0);
+		/* Decided, or cancelled. */
+		ck_assert_int_eq(evwork_hedge_cancel(&scene.hedge), -EALREADY);
+		end(&scene, 2, -EIO);
+		expect_calls(&scene, 2, 1, 1);
+		ck_assert_int_eq(scene.status, succeeds ? 0 : -ECANCELED);
+		ck_assert_int_eq(evwork_hedge_cancel(&scene.hedge), -ESRCH);
+		close_scene(&scene);
+	}
+}
+END_TEST
+
+/* S-RTY-20: cancelled before its first copy, none is begun. */
+START_TEST(cancelled_at_once)
+{
+	struct scene scene;
+
+	open_scene(&scene, 2);
+	ck_assert_int_eq(start(&scene), 0);
+	ck_assert_int_eq(evwork_hedge_cancel(&scene.hedge), 0);
+	expect_calls(&scene, 0, 0, 0);
+	world_run(&scene.world);
+	expect_calls(&scene, 0, 1, 1);
+	ck_assert_int_eq(scene.status, -ECANCELED);
+	ck_assert_int_eq(scene.hedge.launched, 0);
+	close_scene(&scene);
+}
+END_TEST
+
+/* S-GEN-5: in the start of a copy, in done, and in drained, where it is the caller's again. */
+START_TEST(cancelled_in_callbacks)
+{
+	struct scene scene;
+
+	open_scene(&scene, 2);
+	scene.cancels = true;
+	ck_assert_int_eq(start(&scene), 0);
+	turns(&scene);
+	ck_assert_int_eq(scene.cancel_rc[0], 0);
+	pass(&scene, 100 * MS);
+	end(&scene, 1, -EPIPE);
+	expect_calls(&scene, 1, 1, 1);
+	ck_assert_int_eq(scene.status, -ECANCELED);
+	ck_assert_int_eq(scene.cancel_rc[1], -EALREADY);
+	ck_assert_int_eq(scene.cancel_rc[2], -ESRCH);
+	close_scene(&scene);
+}
+END_TEST
+
+/* S-SHUT-12: a child of a fork is told so, and the parent's hedge goes on. */
+START_TEST(cancelled_in_a_child)
+{
+	struct scene scene;
+	int status;
+	pid_t child;
+
+	open_scene(&scene, 1);
+	ck_assert_int_eq(start(&scene), 0);
+	turns(&scene);
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0)
+		_exit(evwork_hedge_cancel(&scene.hedge) != -ESHUTDOWN);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(err_of(&scene, 1), 0);
+	end(&scene, 1, 0);
+	expect_calls(&scene, 1, 1, 1);
+	close_scene(&scene);
+}
+END_TEST
+
+/* One hedge, which a thread ends while others cancel it. */
+struct duel {
+	struct scene scene;
+	_Atomic(struct evwork_attempt *) out[2];     /* copies that the ender is to end */
+	int results[2];
+	atomic_int cancelled, wrong;
+	int drains;
+};
+
+static void duel_begin(struct evwork_attempt *attempt, void *arg)
+{
+	struct duel *duel = arg;
+	int place = evwork_attempt_number(attempt) - 1;
+
+	/* The ender has it, unless it is to be over at once. */
+	if (duel->results[place] == -EIO)
+		evwork_attempt_end(attempt, -EIO);
+	else
+		atomic_store(&duel->out[place], attempt);
+}
+
+static void duel_drained(struct evwork_hedge *hedge, int status)
+{
+	struct duel *duel = EVWORK_CONTAINER(hedge, struct duel, scene.hedge);
+	int cancelled = atomic_load(&duel->cancelled);
+
+	/* Nothing else than what the copies and the cancels did. */
+	if (status != 0 && status != -EAGAIN && status != -EIO &&
+	    !(status == -ECANCELED && cancelled))
+		atomic_fetch_add(&duel->wrong, 1);
+	duel->drains++;
+}
+
+static void duel_cancel(void *arg)
+{
+	struct duel *duel = arg;
+	int i;
+
+	for (i = chance(4); i >= 0; i--) {
+		int rc;
+
+		/* Before it, as drained may come before it returns. */
+		atomic_store(&duel->cancelled, 1);
+		rc = evwork_hedge_cancel(&duel->scene.hedge);
+		if (rc != 0 && rc != -ESRCH && rc != -EALREADY)
+			atomic_fetch_add(&duel->wrong, 1);
+		dawdle();
+	}
+}
+
+static void duel_end(void *arg)
+{
+	struct duel *duel = arg;
+	int place;
+
+	for (place = 0; place < 2; place++) {
+		struct evwork_attempt *attempt = atomic_exchange(&duel->out[place], NULL);
+
+		if (attempt && evwork_attempt_end(attempt, duel->results[place]) != 0)
+			atomic_fetch_add(&duel->wrong, 1);
+		dawdle();
+	}
+}
+
+/* S-GEN-2, S-GEN-5: cancels against the end, from several threads: each hedge ends once, and
+ * a cancel never touches a call that is gone. */
+START_TEST(cancels_race_with_the_end)
+{
+	static const int results[] = { 0, -EAGAIN, -EIO };
+	struct rival cancels[2], ends;
+	struct duel duel;
+	int rounds = scaled(4000), round, i;
+
+	chance_seed(1);
+	memset(&duel, 0, sizeof(duel));
+	world_open(&duel.scene.world, 1);
+	duel.scene.hedge.op = (struct evwork_op) { .start = duel_begin, .arg = &duel };
+	duel.scene.hedge.copies = 2;
+	duel.scene.hedge.idempotent = 1;
+	duel.scene.hedge.done = on_done;
+	duel.scene.hedge.drained = duel_drained;
+	rival_start(&cancels[0], duel_cancel, &duel, 2);
+	rival_start(&cancels[1], duel_cancel, &duel, 3);
+	rival_start(&ends, duel_end, &duel, 4);
+	for (round = 1; round <= rounds; round++) {
+		duel.results[0] = results[chance(3)];
+		duel.results[1] = results[chance(3)];
+		atomic_store(&duel.cancelled, 0);
+		must(start(&duel.scene));
+		rival_go(&cancels[0], round);
+		rival_go(&cancels[1], round);
+		rival_go(&ends, round);
+		while (duel.drains < round) {
+			event_base_loop(duel.scene.world.base, EVLOOP_NONBLOCK);
+			/* What begins when the ender is through with its round. */
+			if (rival_finished(&ends, round))
+				duel_end(&duel);
+		}
+		for (i = 0; i < 2; i++)
+			rival_await(&cancels[i], round);
+		rival_await(&ends, round);
+		expect(duel.scene.dones == round && atomic_load(&duel.wrong) == 0,
+			"round %d, %d dones, %d wrong", round, duel.scene.dones,
+			atomic_load(&duel.wrong));
+	}
+	rival_end(&cancels[0]);
+	rival_end(&cancels[1]);
+	rival_end(&ends);
+	world_close(&duel.scene.world);
 }
 END_TEST
 
@@ -374,7 +591,7 @@ START_TEST(loop_closes)
 	ck_assert_int_eq(err_of(&scene, 1), -ECANCELED);
 	ck_assert_int_eq(evwork_loop_free(scene.world.loop), -EBUSY);
 	end(&scene, 1, -EIO);
-	expect(&scene, 1, 1, 1);
+	expect_calls(&scene, 1, 1, 1);
 	ck_assert_int_eq(scene.status, -ECANCELED);
 	ck_assert_int_eq(start(&scene), -ESHUTDOWN);
 	world_run(&scene.world);
@@ -454,7 +671,7 @@ START_TEST(failing_calls)
 			if (rc == 0) {
 				for (i = 1; i <= 3; i++)
 					end(&scene, i, -EIO);
-				expect(&scene, 3, 1, 1);
+				expect_calls(&scene, 3, 1, 1);
 			}
 			world_run(&scene.world);
 			close_scene(&scene);
@@ -472,6 +689,7 @@ int main(void)
 	TCase *copies = support_case(suite, "copies");
 	TCase *ends = support_case(suite, "ends");
 
+	stress_begin();
 	tcase_add_test(copies, first_success_wins);
 	tcase_add_test(copies, one_copy);
 	tcase_add_test(copies, arguments);
@@ -480,6 +698,12 @@ int main(void)
 	tcase_add_test(copies, budget_refuses);
 	tcase_add_test(copies, on_workers);
 	tcase_add_test(ends, ctx_dies);
+	tcase_add_test(ends, cancelled_while_out);
+	tcase_add_test(ends, cancelled_at_once);
+	tcase_add_test(ends, cancelled_in_callbacks);
+	tcase_add_test(ends, cancels_race_with_the_end);
+	if (support_forks())
+		tcase_add_test(ends, cancelled_in_a_child);
 	tcase_add_test(ends, loop_closes);
 	tcase_add_test(ends, loop_is_forced);
 	tcase_add_test(ends, failing_calls);

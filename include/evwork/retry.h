@@ -31,6 +31,7 @@
  */
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <evwork/ctx.h>
 #include <evwork/lane.h>
@@ -244,7 +245,8 @@ struct evwork_hedge {
 	int launched, refused;        /* copies that were started, and not for the budget */
 	int winner;                   /* the number of the copy that succeeded, or 0 */
 	/* Private. */
-	struct evwork_hedge_call *_call;
+	uintptr_t _call;
+	unsigned _made_in;
 };
 
 /*
@@ -260,6 +262,16 @@ struct evwork_hedge {
  * one copy. -EBUSY, -ESHUTDOWN, -ECANCELED, -ETIMEDOUT, -ENOMEM as evwork_retry_start().
  */
 int evwork_hedge_start(struct evwork_loop *loop, struct evwork_hedge *hedge);
+
+/*
+ * evwork_hedge_cancel [any] has it end as if its ctx was cancelled: no copy is begun, those
+ * that run are told to stop, and done has -ECANCELED unless one of them succeeds. It may race
+ * with all that happens to the hedge; the struct must exist, and be all zero or have been
+ * started before.
+ * -EINVAL: hedge is NULL. -ESRCH: not pending. -EALREADY: cancelled before, its ctx is dead,
+ * or it is decided and only drains.
+ */
+int evwork_hedge_cancel(struct evwork_hedge *hedge);
 
 #ifdef __cplusplus
 }

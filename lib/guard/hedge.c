@@ -5,10 +5,16 @@
  * call is decided. Each copy that runs has a reference to the call, and so has each callback
  * that works on it; the last one lets the call drain, or, if the loop was freed by force,
  * go without a word.
+ *
+ * Only a cancel may come from elsewhere, and while the call goes. The hedge's word for its
+ * call is what both go by: the lowest bit says that a cancel looks at the call, and the
+ * call's end waits for the few instructions that takes. A child of a fork, where the bit
+ * may stay for ever, looks at _made_in first.
  */
 
 #include <errno.h>
 
+#include "base/fork.h"
 #include "guard/attempt.h"
 #include "run/ctx.h"
 #include "run/loop.h"
@@ -29,6 +35,45 @@ struct evwork_hedge_call {
 	struct evwork_attempt attempts[];
 };
 
+enum { HELD = 1 };
+
+/* The call of the hedge, which cannot end before release_call; or NULL. */
+static struct evwork_hedge_call *hold_call(struct evwork_hedge *hedge)
+{
+	uintptr_t call = __atomic_load_n(&hedge->_call, __ATOMIC_RELAXED);
+
+	for (;;) {
+		if (call == 0)
+			return NULL;
+		/* Acquire: what start wrote; pairs with its release. A failure reads it anew. */
+		if (!(call & HELD) && __atomic_compare_exchange_n(&hedge->_call, &call,
+				call | HELD, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return (struct evwork_hedge_call *)call;
+		if (call & HELD) {
+			sys_yield();
+			call = __atomic_load_n(&hedge->_call, __ATOMIC_RELAXED);
+		}
+	}
+}
+
+static void release_call(struct evwork_hedge *hedge, struct evwork_hedge_call *call)
+{
+	/* Release: the look at the call is over; pairs with the acquire of forget_call. */
+	__atomic_store_n(&hedge->_call, (uintptr_t)call, __ATOMIC_RELEASE);
+}
+
+static void forget_call(struct evwork_hedge *hedge, struct evwork_hedge_call *call)
+{
+	uintptr_t unheld = (uintptr_t)call;
+
+	/* Acquire: no cancel looks at it any more; pairs with release_call. */
+	while (!__atomic_compare_exchange_n(&hedge->_call, &unheld, 0, false, __ATOMIC_ACQUIRE,
+			__ATOMIC_RELAXED)) {
+		unheld = (uintptr_t)call;
+		sys_yield();
+	}
+}
+
 static void unref(struct evwork_hedge_call *call)
 {
 	struct evwork_hedge *hedge = call->hedge;
@@ -41,10 +86,9 @@ static void unref(struct evwork_hedge_call *call)
 		return;
 	lost = atomic_load_explicit(&call->lost, memory_order_relaxed) ||
 		(loop_is_here(loop) && loop->orphaned);
+	forget_call(hedge, call);
 	evwork_ctx_unref(call->ctx);
 	sys_free(call);
-	/* Relaxed: who uses one hedge on several threads must order that himself. */
-	__atomic_store_n(&hedge->_call, NULL, __ATOMIC_RELAXED);
 	loop_leave(loop, own);
 	if (!lost && hedge->drained)
 		hedge->drained(hedge, status);
@@ -251,7 +295,31 @@ int evwork_hedge_start(struct evwork_loop *loop, struct evwork_hedge *hedge)
 		return rc;
 	}
 	hedge->launched = hedge->refused = hedge->winner = 0;
-	__atomic_store_n(&hedge->_call, call, __ATOMIC_RELAXED);
+	__atomic_store_n(&hedge->_made_in, fork_here(), __ATOMIC_RELAXED);
+	/* Release: the call is as a cancel must find it; pairs with hold_call. */
+	__atomic_store_n(&hedge->_call, (uintptr_t)call, __ATOMIC_RELEASE);
 	mailbox_post(loop->box, &call->begin.mail);
 	return 0;
+}
+
+int evwork_hedge_cancel(struct evwork_hedge *hedge)
+{
+	struct evwork_hedge_call *call;
+	struct evwork_ctx *ctx;
+	int rc;
+
+	if (!hedge)
+		return -EINVAL;
+	/* Relaxed: in one process it never says another than this. */
+	if (__atomic_load_n(&hedge->_call, __ATOMIC_RELAXED) &&
+	    __atomic_load_n(&hedge->_made_in, __ATOMIC_RELAXED) != fork_here())
+		return -ESHUTDOWN;
+	call = hold_call(hedge);
+	if (!call)
+		return -ESRCH;
+	ctx = evwork_ctx_ref(call->ctx);
+	release_call(hedge, call);
+	rc = evwork_ctx_cancel(ctx, 0);
+	evwork_ctx_unref(ctx);
+	return rc;
 }
