@@ -325,7 +325,7 @@ START_TEST(budget_refuses)
 	ck_assert_int_eq(scene.status, 0);
 
 	/* With none that runs the call ends. */
-	evwork_budget_free(budget);
+	ck_assert_int_eq(evwork_budget_free(budget), 0);
 	ck_assert_int_eq(evwork_budget_new(0, 0, 60000, NULL, &budget), 0);
 	memset(scene.copies, 0, sizeof(scene.copies));
 	scene.hedge.budget = budget;
@@ -337,7 +337,7 @@ START_TEST(budget_refuses)
 	ck_assert_int_eq(scene.status, -EPIPE);
 	ck_assert_int_eq(scene.hedge.refused, 3);
 	close_scene(&scene);
-	evwork_budget_free(budget);
+	ck_assert_int_eq(evwork_budget_free(budget), 0);
 }
 END_TEST
 

@@ -651,7 +651,7 @@ START_TEST(budget_is_empty)
 	ck_assert_int_eq(scene.told, 1);
 	ck_assert_int_eq(evwork_budget_balance(budget), 0);
 	close_scene(&scene);
-	evwork_budget_free(budget);
+	ck_assert_int_eq(evwork_budget_free(budget), 0);
 }
 END_TEST
 

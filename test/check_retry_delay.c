@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /*
- * The delays between attempts, budgets, and what policies refuse: arithmetic. Random
- * numbers come from EVWORK_STRESS_SEED, which repeats a run.
+ * The delays between attempts, and what policies refuse: arithmetic. Random numbers come
+ * from EVWORK_STRESS_SEED, which repeats a run.
  */
 
 #include "support.h"
@@ -11,7 +11,6 @@
 
 #include "guard/backoff.h"
 
-#define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
 
 static uint64_t stress_seed;
@@ -132,81 +131,6 @@ START_TEST(seeds)
 }
 END_TEST
 
-/* S-RTY-11: deposits, the reserve, withdrawals, and that all are forgotten. */
-START_TEST(budgets)
-{
-	struct evwork_budget *budget;
-	struct evwork_clock *clock;
-	int i;
-
-	ck_assert_int_eq(evwork_clock_new(START_NS, &clock), 0);
-	ck_assert_int_eq(evwork_budget_new(0.1, 1, 2000, clock, &budget), 0);
-	ck_assert_int_eq(evwork_clock_free(clock), -EBUSY);
-	ck_assert_int_eq(evwork_budget_balance(budget), 2);
-	for (i = 0; i < 9; i++)
-		ck_assert_int_eq(evwork_budget_deposit(budget), 0);
-	ck_assert_int_eq(evwork_budget_balance(budget), 2);
-	ck_assert_int_eq(evwork_budget_deposit(budget), 0);
-	ck_assert_int_eq(evwork_budget_balance(budget), 3);
-	for (i = 0; i < 3; i++)
-		ck_assert_int_eq(evwork_budget_withdraw(budget), 0);
-	ck_assert_int_eq(evwork_budget_withdraw(budget), -EAGAIN);
-	ck_assert_int_eq(evwork_budget_withdraw(budget), -EAGAIN);
-	/* What was refused has changed nothing: ten more deposits are one withdrawal. */
-	for (i = 0; i < 10; i++)
-		evwork_budget_deposit(budget);
-	ck_assert_int_eq(evwork_budget_withdraw(budget), 0);
-	ck_assert_int_eq(evwork_clock_jump(clock, 2000 * MS - 20 * MS - 1), 0);
-	ck_assert_int_eq(evwork_budget_withdraw(budget), -EAGAIN);
-	/* At the latest after the ttl. */
-	ck_assert_int_eq(evwork_clock_jump(clock, 20 * MS + 1), 0);
-	ck_assert_int_eq(evwork_budget_balance(budget), 2);
-	ck_assert_int_eq(evwork_budget_withdraw(budget), 0);
-	ck_assert_int_eq(evwork_clock_jump(clock, EVWORK_NEVER / 2), 0);
-	ck_assert_int_eq(evwork_budget_balance(budget), 2);
-	evwork_budget_free(budget);
-
-	/* Nothing and nothing never permits. */
-	ck_assert_int_eq(evwork_budget_new(0, 0, 1000, clock, &budget), 0);
-	for (i = 0; i < 100; i++)
-		evwork_budget_deposit(budget);
-	ck_assert_int_eq(evwork_budget_withdraw(budget), -EAGAIN);
-	evwork_budget_free(budget);
-	ck_assert_int_eq(evwork_clock_free(clock), 0);
-}
-END_TEST
-
-/* S-RTY-11: its bounds. */
-START_TEST(budget_bounds)
-{
-	static const struct { double ratio, reserve; int64_t ttl; } bad[] = {
-		{ -0.1, 1, 1000 }, { 10.1, 1, 1000 }, { NAN, 1, 1000 }, { 1, -1, 1000 },
-		{ 1, NAN, 1000 }, { 1, INFINITY, 1000 }, { 1, 1, 999 }, { 1, 1, 60001 },
-	};
-	struct evwork_budget *budget = NULL;
-	size_t i;
-	int k, rc;
-
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		ck_assert_int_eq(evwork_budget_new(bad[i].ratio, bad[i].reserve, bad[i].ttl, NULL,
-			&budget), -EINVAL);
-	ck_assert_int_eq(evwork_budget_new(1, 1, 1000, NULL, NULL), -EINVAL);
-	ck_assert_int_eq(evwork_budget_deposit(NULL), -EINVAL);
-	ck_assert_int_eq(evwork_budget_withdraw(NULL), -EINVAL);
-	ck_assert_int_eq(evwork_budget_balance(NULL), -EINVAL);
-	evwork_budget_free(NULL);
-	for (k = 1; ; k++) {
-		fault_start(SYS_CALLS, k, false);
-		rc = evwork_budget_new(10, 1e9, 60000, NULL, &budget);
-		if (fault_stop() < k)
-			break;
-		ck_assert_int_eq(rc, -ENOMEM);
-	}
-	ck_assert_int_gt(k, 2);
-	evwork_budget_free(budget);
-}
-END_TEST
-
 /* S-RTY-1, S-RTY-3, S-RTY-16: what a policy refuses. */
 START_TEST(policy_bounds)
 {
@@ -266,8 +190,6 @@ int main(void)
 	tcase_add_test(delays, decorrelated);
 	tcase_add_test(delays, random_delays);
 	tcase_add_test(delays, seeds);
-	tcase_add_test(bounds, budgets);
-	tcase_add_test(bounds, budget_bounds);
 	tcase_add_test(bounds, policy_bounds);
 	return support_run(suite);
 }

@@ -83,24 +83,47 @@ int evwork_attempt_push_back(struct evwork_attempt *attempt, int64_t delay_ms);
 
 /*
  * Budgets: how many retries and hedges there may be beside the first attempts, over all that
- * share one (S-RTY-11). Each first attempt deposits `ratio`; min_per_second is there anyway;
- * each retry or further copy withdraws 1. Deposits and withdrawals are forgotten after ttl_ms,
- * or a hundredth of it before.
+ * share one. There are two kinds, which are used in one way.
  *
- * evwork_budget_new [any]. clock NULL is the system's.
+ * evwork_budget_new: so many over time (S-RTY-11). Each call deposits `ratio`;
+ * min_per_second is there anyway; each retry or further copy withdraws 1. Deposits and
+ * withdrawals are forgotten after ttl_ms, or a hundredth of it before.
+ *
+ * evwork_budget_new_concurrent: so many at once (S-RTY-13). While `active` calls are under
+ * way, at most `ratio` of them, rounded down, or `min` if that is more, may be retries or
+ * further copies. Each counts from the decision to make it, so also in the delay before it,
+ * until it has really ended, an abandoned one too.
+ *
+ * Retries and hedges keep the ledger themselves: a retry is active from its first attempt to
+ * its done, a hedge until it has drained. The last five functions are for other calls.
+ *
+ * evwork_budget_new, evwork_budget_new_concurrent [any]. clock NULL is the system's.
  * -EINVAL: ret_budget is NULL, ratio is not 0 to 10, min_per_second not 0 to 1e9, ttl_ms not
- * 1000 to 60000. -ESHUTDOWN: the clock is the parent's. -ENOMEM.
- * evwork_budget_free [any], once nobody uses it. NULL is fine.
- * evwork_budget_deposit [any]. -EINVAL: budget is NULL.
- * evwork_budget_withdraw [any]: 0, or -EAGAIN: not enough, and nothing was changed. -EINVAL.
+ * 1000 to 60000, min is negative. -ESHUTDOWN: the clock is the parent's. -ENOMEM.
+ * evwork_budget_free [any], once no policy has it. NULL is fine. -EBUSY: calls are active, or
+ * something that was withdrawn is not given back.
+ * evwork_budget_enter [any]: a call begins. -EINVAL: budget is NULL.
+ * evwork_budget_leave [any]: it has ended. -EINVAL. -ESRCH: none is active.
+ * evwork_budget_withdraw [any], before an attempt that is not the first: 0, or -EAGAIN: not
+ * enough, and nothing was changed. -EINVAL.
+ * evwork_budget_give_back [any]: that attempt has ended, or was not made after all; once for
+ * each withdrawal. Of what is counted over time it gives nothing back. -EINVAL. -ESRCH:
+ * nothing is out.
  * evwork_budget_balance [any]: whole withdrawals that could be made now. -EINVAL.
  */
 int evwork_budget_new(double ratio, double min_per_second, int64_t ttl_ms,
 	struct evwork_clock *clock, struct evwork_budget **ret_budget);
-void evwork_budget_free(struct evwork_budget *budget);
-int evwork_budget_deposit(struct evwork_budget *budget);
+int evwork_budget_new_concurrent(double ratio, int min, struct evwork_budget **ret_budget);
+int evwork_budget_free(struct evwork_budget *budget);
+int evwork_budget_enter(struct evwork_budget *budget);
+int evwork_budget_leave(struct evwork_budget *budget);
 int evwork_budget_withdraw(struct evwork_budget *budget);
+int evwork_budget_give_back(struct evwork_budget *budget);
 int64_t evwork_budget_balance(struct evwork_budget *budget);
+
+/* What others use for the second kind: a fifth, and 3 where that is less. */
+#define EVWORK_BUDGET_RATIO_DEFAULT 0.2
+#define EVWORK_BUDGET_MIN_DEFAULT 3
 
 /* How delays are spread, d being the one without jitter (S-RTY-4). */
 enum evwork_jitter {
@@ -150,7 +173,9 @@ struct evwork_retry_options {
 	 * then. Needs a time limit, at most EVWORK_OVERLAP_MAX attempts, and `idempotent`: the
 	 * operation may be done twice (S-RTY-16). */
 	int overlap, idempotent;
-	struct evwork_budget *budget; /* NULL: none; stays as long as the policy */
+	/* NULL: none. Stays as long as the policy, and until attempts that were abandoned have
+	 * ended. */
+	struct evwork_budget *budget;
 	/* Whether to try again after this error of the n-th attempt, on the loop. NULL: after
 	 * EAGAIN, ETIMEDOUT, ECONNREFUSED, ECONNRESET, EPIPE, EHOSTUNREACH, ENETUNREACH (all
 	 * negated). After ECANCELED, EINVAL, ERANGE, ESHUTDOWN, EHOSTDOWN and EOWNERDEAD it is

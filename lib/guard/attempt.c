@@ -117,6 +117,14 @@ int attempt_begin(struct evwork_attempt *attempt, struct evwork_ctx *ctx, int64_
 	return 0;
 }
 
+void attempt_give_back(struct evwork_attempt *attempt, struct evwork_budget *budget)
+{
+	if (!attempt->withdrawn)
+		return;
+	attempt->withdrawn = false;
+	evwork_budget_give_back(budget);
+}
+
 int evwork_attempt_end(struct evwork_attempt *attempt, int status)
 {
 	int phase = PHASE_OUT;

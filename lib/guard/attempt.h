@@ -19,6 +19,7 @@ struct evwork_attempt {
 	void (*ended)(struct evwork_attempt *attempt, int status);  /* on the loop */
 	void (*lost)(struct evwork_attempt *attempt);    /* on any thread: the loop was freed by force */
 
+	bool withdrawn;               /* a budget was asked for it, and has to be told of its end */
 	struct evwork_ctx *ctx;
 	struct evwork_job job;        /* of run */
 	struct letter letter;         /* of start: it was ended */
@@ -34,6 +35,10 @@ struct evwork_attempt {
  * error: that is the end of it then. ctx is the parent of its own.
  */
 int attempt_begin(struct evwork_attempt *attempt, struct evwork_ctx *ctx, int64_t timeout_ms);
+
+/* [any] The attempt has ended or will not begin: gives back what was withdrawn for it, once.
+ * The budget may be NULL if nothing was. */
+void attempt_give_back(struct evwork_attempt *attempt, struct evwork_budget *budget);
 
 bool op_valid(const struct evwork_op *op);
 

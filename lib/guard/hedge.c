@@ -30,6 +30,7 @@ struct evwork_hedge_call {
 	atomic_bool lost;             /* the loop was freed by force; relaxed, refs order it */
 	int next;                     /* copies that were started or refused */
 	int running;
+	bool active;                  /* it has entered the budget */
 	bool decided;
 	int status;                   /* once it is decided; before that the first failure */
 	struct evwork_attempt attempts[];
@@ -86,6 +87,8 @@ static void unref(struct evwork_hedge_call *call)
 		return;
 	lost = atomic_load_explicit(&call->lost, memory_order_relaxed) ||
 		(loop_is_here(loop) && loop->orphaned);
+	if (call->active)
+		evwork_budget_leave(hedge->budget);
 	forget_call(hedge, call);
 	evwork_ctx_unref(call->ctx);
 	sys_free(call);
@@ -124,15 +127,17 @@ static bool may_begin(struct evwork_hedge_call *call, int number)
 {
 	struct evwork_budget *budget = call->hedge->budget;
 
+	if (!budget)
+		return true;
 	if (number == 1) {
-		if (budget)
-			evwork_budget_deposit(budget);
+		call->active = evwork_budget_enter(budget) == 0;
 		return true;
 	}
-	if (budget && evwork_budget_withdraw(budget) != 0) {
+	if (evwork_budget_withdraw(budget) != 0) {
 		call->hedge->refused++;
 		return false;
 	}
+	call->attempts[number - 1].withdrawn = true;
 	return true;
 }
 
@@ -148,6 +153,7 @@ static void begin_copy(struct evwork_hedge_call *call, int number)
 	rc = attempt_begin(attempt, call->ctx, 0);
 	if (rc == 0)
 		return;
+	attempt_give_back(attempt, call->hedge->budget);
 	call->running--;
 	/* Not the last: the callback that this is in has one. */
 	atomic_fetch_sub_explicit(&call->refs, 1, memory_order_relaxed);
@@ -190,6 +196,7 @@ static void on_ended(struct evwork_attempt *attempt, int status)
 	struct evwork_hedge_call *call = EVWORK_CONTAINER(attempt - (attempt->number - 1),
 		struct evwork_hedge_call, attempts);
 
+	attempt_give_back(attempt, call->hedge->budget);
 	call->running--;
 	if (!call->decided && status == 0) {
 		call->hedge->winner = attempt->number;
@@ -207,6 +214,7 @@ static void on_lost(struct evwork_attempt *attempt)
 	struct evwork_hedge_call *call = EVWORK_CONTAINER(attempt - (attempt->number - 1),
 		struct evwork_hedge_call, attempts);
 
+	attempt_give_back(attempt, call->hedge->budget);
 	atomic_store_explicit(&call->lost, true, memory_order_relaxed);
 	unref(call);
 }

@@ -32,6 +32,9 @@ struct evwork_retry_call {
 	bool own;                     /* see loop_enter */
 	struct evwork_ctx *ctx;       /* below the retry's, to be cancelled with it */
 	struct evwork_op op;          /* may be needed when the retry is done */
+	struct evwork_budget *budget; /* the policy's, which may be gone before the call is; or NULL */
+	bool active;                  /* it has entered the budget */
+	bool withdrawn;               /* for the attempt that is to begin */
 	atomic_int refs;
 	struct evwork_attempt *attempt;   /* the last one, if it was not abandoned; or NULL */
 	struct backoff backoff;
@@ -74,8 +77,19 @@ static void unref(struct evwork_retry_call *call)
 	loop_leave(loop, own);
 }
 
+/* Nothing is on the budget any more but the attempts that were abandoned. */
+static void leave_budget(struct evwork_retry_call *call)
+{
+	if (call->withdrawn)
+		evwork_budget_give_back(call->budget);
+	if (call->active)
+		evwork_budget_leave(call->budget);
+	call->withdrawn = call->active = false;
+}
+
 static void let_go(struct evwork_retry_call *call)
 {
+	leave_budget(call);
 	give_up_retry(call);
 	unref(call);
 }
@@ -161,12 +175,14 @@ static void consider(struct evwork_retry_call *call)
 	delay_ns = next_delay(call);
 	now = clock_now(call->loop->clock);
 	deadline = evwork_ctx_deadline(call->ctx);
-	if (deadline != EVWORK_NEVER && sys_time_add(now, delay_ns) >= deadline)
+	if (deadline != EVWORK_NEVER && sys_time_add(now, delay_ns) >= deadline) {
 		finish(call, status, EVWORK_RETRY_DEADLINE);
-	else if (call->policy->budget && evwork_budget_withdraw(call->policy->budget) != 0)
+	} else if (call->budget && evwork_budget_withdraw(call->budget) != 0) {
 		finish(call, status, EVWORK_RETRY_BUDGET);
-	else
+	} else {
+		call->withdrawn = call->budget != NULL;
 		wait_for(call, delay_ns);
+	}
 }
 
 /* The last attempt has ended with this, or was abandoned. */
@@ -203,6 +219,7 @@ static void on_ended(struct evwork_attempt *attempt, int status)
 {
 	struct evwork_retry_call *call = call_of(attempt);
 
+	attempt_give_back(attempt, call->budget);
 	if (call->attempt == attempt) {
 		evwork_timer_stop(&call->limit);
 		go_on(call, status);
@@ -238,6 +255,8 @@ static void begin_attempt(struct evwork_retry_call *call)
 	attempt = &call->attempts[call->policy->overlap ? retry->attempts : 0];
 	attempt->place = call->policy->overlap ? retry->attempts : 0;
 	attempt->number = ++retry->attempts;
+	attempt->withdrawn = call->withdrawn;
+	call->withdrawn = false;
 	call->attempt = attempt;
 	/* Before it begins, as the operation may free the loop by force. */
 	rc = call->policy->overlap ? evwork_timer_start(call->loop, &call->limit, limit_ms) : 0;
@@ -245,6 +264,7 @@ static void begin_attempt(struct evwork_retry_call *call)
 	if (rc == 0)
 		rc = attempt_begin(attempt, call->ctx, limit_ms);
 	if (rc) {
+		attempt_give_back(attempt, call->budget);
 		evwork_timer_stop(&call->limit);
 		/* Not the last: that of the retry is there. */
 		atomic_fetch_sub_explicit(&call->refs, 1, memory_order_relaxed);
@@ -267,6 +287,7 @@ static void on_lost(struct evwork_attempt *attempt)
 {
 	struct evwork_retry_call *call = call_of(attempt);
 
+	attempt_give_back(attempt, call->budget);
 	if (call->attempt == attempt)
 		let_go(call);
 	else
@@ -310,8 +331,7 @@ static void on_begin(struct letter *letter)
 {
 	struct evwork_retry_call *call = EVWORK_CONTAINER(letter, struct evwork_retry_call, begin);
 
-	if (call->policy->budget)
-		evwork_budget_deposit(call->policy->budget);
+	call->active = call->budget && evwork_budget_enter(call->budget) == 0;
 	begin_attempt(call);
 }
 
@@ -331,6 +351,7 @@ static struct evwork_retry_call *call_new(struct evwork_loop *loop, struct evwor
 		return NULL;
 	call->retry = retry;
 	call->policy = retry->policy;
+	call->budget = retry->policy->budget;
 	call->loop = loop;
 	call->op = retry->op;
 	atomic_init(&call->refs, 1);
