@@ -19,9 +19,10 @@ int line_source(struct evwork_emitter *out, void *arg)
 int line_pass(struct evwork_emitter *out, void *item, void *arg)
 {
 	struct line *line = arg;
+	int rc = evwork_emit(out, item);
 
-	(void)line;
-	return evwork_emit(out, item);
+	atomic_fetch_add(&line->refused, rc != 0);
+	return rc;
 }
 
 static void drop(void *item, void *arg)

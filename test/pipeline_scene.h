@@ -21,6 +21,7 @@ struct line {
 	int numbers;                    /* how many the source makes */
 	int made;
 	atomic_int source_calls, consumed, dropped;
+	atomic_int refused;           /* items whose output line_pass could not emit */
 	int items[LINE_ITEMS];          /* as the sink got them */
 	int item_count;
 	int rooms;                      /* calls of room */
