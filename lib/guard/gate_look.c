@@ -171,8 +171,11 @@ static void look_again(struct evwork_gate *gate, int64_t now, int64_t limiter_ns
 		set_alarm(gate, sys_time_add(now, shorter(limiter_ns, LIMITER_POLL_NS)));
 	if (gate->causes & CAUSE_AGE)
 		set_alarm(gate, sys_time_add(now, gate->age_low_ns / 4 + FRESH_NS));
-	if ((gate->causes & CAUSE_QUEUE) && !await_queue(gate, now))
+	if ((gate->causes & CAUSE_QUEUE) && !await_queue(gate, now)) {
 		count_causes(gate, gate->causes & ~(unsigned)CAUSE_QUEUE);
+		/* There is room for one; for how many more the next look tells. */
+		gate->credit = 0;
+	}
 }
 
 void gate_look(struct evwork_gate *gate)
