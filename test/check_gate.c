@@ -285,6 +285,92 @@ START_TEST(staged_jobs_count)
 }
 END_TEST
 
+/* A loop of another thread, which stays in the turn in which it has let some in. */
+struct other {
+	struct evwork_pool *pool;
+	struct gate leave;
+	struct gate_job *jobs;
+	int count, rc;
+	struct evwork_loop *loop;
+	struct evwork_gate *inlets;
+	struct valve valve;
+};
+
+static void let_some_in(void *arg)
+{
+	struct other *other = arg;
+	int i;
+
+	for (i = 0; i < other->count && !other->rc; i++) {
+		other->rc = evwork_inlet_pass(&other->valve.inlet);
+		if (!other->rc)
+			other->rc = evwork_submit(other->loop, &other->jobs[i].job);
+	}
+	gate_pass(&other->leave);
+}
+
+static void *run_other(void *arg)
+{
+	struct evwork_gate_options options = { .queue_high = 60 };
+	struct other *other = arg;
+	struct event_base *base = event_base_new();
+
+	other->rc = evwork_loop_new(base, other->pool, NULL, &other->loop);
+	if (!other->rc)
+		other->rc = evwork_gate_new(other->loop, &options, &other->inlets);
+	valve_init(&other->valve, NULL);
+	if (!other->rc)
+		other->rc = evwork_gate_add(other->inlets, &other->valve.inlet);
+	if (!other->rc)
+		other->rc = evwork_post(other->loop, let_some_in, other);
+	if (event_base_dispatch(base) < 0)
+		other->rc = -EIO;
+	(void)evwork_gate_remove(&other->valve.inlet);
+	(void)evwork_gate_free(other->inlets);
+	(void)evwork_loop_free(other->loop);
+	event_base_free(base);
+	return NULL;
+}
+
+/* What other loops have staged in their turns is bounded, too. */
+START_TEST(staged_jobs_of_others_are_few)
+{
+	struct evwork_pool_options pool = { .threads = 2, .lane = { .queue_limit = 8192 } };
+	struct gate_job jobs[2][JOBS];
+	struct gate hold;
+	struct world world;
+	struct other others[2];
+	pthread_t threads[2];
+	int i, j;
+
+	world_open_with(&world, &pool, NULL);
+	gate_init(&hold);
+	/* Both let in nearly as many as wait in a full lane, and neither has ended its turn. */
+	for (i = 0; i < 2; i++) {
+		others[i] = (struct other){ .pool = world.pool, .jobs = jobs[i], .count = 59 };
+		gate_init(&others[i].leave);
+		for (j = 0; j < others[i].count; j++)
+			gate_job_init(&jobs[i][j], &hold);
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, run_other, &others[i]), 0);
+		gate_await(&others[i].leave, 1);
+	}
+	for (i = 0; i < 2; i++)
+		gate_open(&others[i].leave);
+	/* The workers hold one each, so all others wait when the turns have ended. */
+	gate_await(&hold, 2);
+	ck_assert_int_eq(others[0].rc, 0);
+	gate_open(&hold);
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+		gate_fini(&others[i].leave);
+	}
+	/* Those that are let in do not see the last 32 of the other loop. */
+	ck_assert_int_eq(others[1].rc, -EAGAIN);
+	gate_fini(&hold);
+	world_close(&world);
+}
+END_TEST
+
 START_TEST(by_default_at_half_the_queue)
 {
 	struct evwork_gate_options options = { 0 };
@@ -1246,6 +1332,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, workers_open_it);
 	tcase_add_test(tcase, a_job_that_runs_does_not_wait);
 	tcase_add_test(tcase, staged_jobs_count);
+	tcase_add_test(tcase, staged_jobs_of_others_are_few);
 	tcase_add_test(tcase, by_default_at_half_the_queue);
 	tcase_add_test(tcase, shuts_when_the_oldest_is_too_old);
 	tcase_add_test(tcase, an_empty_queue_is_not_old);

@@ -80,11 +80,13 @@ static unsigned look_at_lane(struct evwork_gate *gate, int64_t now)
 	struct lane_look look;
 	unsigned causes = 0;
 
-	if (!gate->lane || !pool_look(gate->lane, &look))
+	if (!gate->lane)
 		return 0;
-	/* What this loop has submitted in this turn is not queued yet. */
-	if (gate->lane == gate->loop->lane)
-		look.waiting += gate->loop->stage.count;
+	/* What this loop has submitted in this turn may not be queued yet. Here it is, for
+	 * the gates of other loops to see, too: they miss no more than the credit. */
+	stage_flush_here();
+	if (!pool_look(gate->lane, &look))
+		return 0;
 	if (gate->by_queue) {
 		causes |= judge(gate, CAUSE_QUEUE, look.waiting >= gate->queue_high,
 			look.waiting <= gate->queue_low);
@@ -152,8 +154,6 @@ static bool await_queue(struct evwork_gate *gate, int64_t now)
 {
 	if (gate->awaiting)
 		return true;
-	/* Those that are still staged are in no queue that workers could shorten. */
-	stage_flush_here();
 	/* Without memory to keep the loop for the letter time has to do. */
 	if (loop_enter(gate->loop, &gate->own) != 0) {
 		set_alarm(gate, sys_time_add(now, FRESH_NS));
