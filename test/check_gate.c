@@ -776,6 +776,71 @@ START_TEST(nothing_is_read_meanwhile)
 }
 END_TEST
 
+/* More than is ever served. */
+static void say_much(const struct connection *connection)
+{
+	char much[2000];
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		memcpy(much + 2 * i, "1\n", 2);
+	ck_assert_int_eq(write(connection->peer, much, sizeof(much)), sizeof(much));
+}
+
+/* Who asks first takes all the room; the others, whose turn it was, too, do not go to the
+ * end of the line for that. */
+START_TEST(nobody_loses_its_turn)
+{
+	struct evwork_gate_options options = { .queue_high = 1 };
+	struct connection connections[4];
+	struct scene scene;
+	int i, round;
+
+	scene_open(&scene, &options);
+	for (i = 0; i < 4; i++) {
+		connection_open(&connections[i], &scene);
+		say_much(&connections[i]);
+	}
+	world_turns(&scene.world, 4);
+	for (round = 1; round < 12; round++)
+		cancel_last(&scene, 1);
+	for (i = 0; i < 4; i++)
+		ck_assert_int_ge(connections[i].lines, 2);
+	for (i = 0; i < 4; i++)
+		connection_close(&connections[i]);
+	scene_close(&scene);
+}
+END_TEST
+
+/* Two clients have left much in their inputs; what two others send is in their sockets when
+ * it is their turn: libevent reads that last, and the others are enough to shut the gate. */
+START_TEST(who_reads_later_is_served_too)
+{
+	struct evwork_gate_options options = { .queue_high = 2, .queue_low = 1, .share = 1 };
+	struct connection connections[4];
+	struct scene scene;
+	int i, round;
+
+	scene_open(&scene, &options);
+	for (i = 0; i < 4; i++)
+		connection_open(&connections[i], &scene);
+	for (i = 0; i < 2; i++)
+		say_much(&connections[i]);
+	world_turns(&scene.world, 4);
+	for (i = 2; i < 4; i++)
+		say(&connections[i], "1\n");
+	for (round = 0; round < 12; round++) {
+		cancel_last(&scene, 1);
+		world_turns(&scene.world, 2);
+	}
+	ck_assert_int_eq(connections[2].lines, 1);
+	ck_assert_int_eq(connections[3].lines, 1);
+	for (i = 0; i < 4; i++)
+		connection_close(&connections[i]);
+	scene_close(&scene);
+}
+END_TEST
+
 struct port {
 	struct evwork_inlet inlet;
 	struct evconnlistener *listener;
@@ -1342,6 +1407,8 @@ static Suite *suite(void)
 	tcase_add_test(tcase, those_who_did_not_ask_are_told);
 	tcase_add_test(tcase, a_few_go_on_each_turn);
 	tcase_add_test(tcase, nobody_takes_more_than_its_share);
+	tcase_add_test(tcase, nobody_loses_its_turn);
+	tcase_add_test(tcase, who_reads_later_is_served_too);
 	tcase_add_test(tcase, an_owner_may_not_want_it);
 	tcase_add_test(tcase, what_was_read_is_not_forgotten);
 	tcase_add_test(tcase, nothing_is_read_meanwhile);

@@ -37,8 +37,9 @@
  * so many are before a request that was let in, whatever clients do.
  *
  * Going on is fair. The inlets that were paused stand in line, and a few of them go on
- * in each turn of the loop, those first who have waited longest; and while somebody stands
- * in line, who has passed `share` times since it was its turn goes to the end of it.
+ * in each turn of the loop, those first who have waited longest; who then asks, and finds that
+ * others were quicker, has its place back. While somebody stands in line, who has passed
+ * `share` times since it was its turn goes to the end of it.
  *
  * libevent's own rate limits (ev_token_bucket_cfg) bound the bytes of bufferevents and know
  * nothing of the work that these cause. They are not disturbed (S-LIM-18).
@@ -134,7 +135,8 @@ struct evwork_inlet {
 	struct evconnlistener *_listener;
 	struct evwork_gate *_gate;
 	struct evwork_inlet *_next, *_prev;
-	uint32_t _state, _passed;
+	uint64_t _place;
+	uint32_t _state, _passed, _due, _turn;
 };
 
 /* These prepare an inlet; needed once, before it is added. */

@@ -31,6 +31,20 @@
 	(list)->head = (member); \
 } while (0)
 
+/* Before `at`, a member; NULL: at the end. */
+#define LIST_INSERT(list, at, member, next, prev) do { \
+	if (!(at)) { \
+		LIST_APPEND(list, member, next, prev); \
+	} else if (!(at)->prev) { \
+		LIST_PREPEND(list, member, next, prev); \
+	} else { \
+		(member)->next = (at); \
+		(member)->prev = (at)->prev; \
+		(at)->prev->next = (member); \
+		(at)->prev = (member); \
+	} \
+} while (0)
+
 #define LIST_REMOVE(list, member, next, prev) do { \
 	if ((member)->prev) \
 		(member)->prev->next = (member)->next; \

@@ -128,6 +128,9 @@ void gate_move(struct evwork_gate *gate)
 			return;
 		if (moved == most || !may_call(gate, inlet, moved))
 			break;
+		/* What was in its socket has not been read yet; the others are no older. */
+		if (shut && inlet_is_fresh(inlet))
+			break;
 		moved++;
 		if (!(shut ? inlet_pause(inlet, true) : inlet_resume(inlet)))
 			return;
@@ -144,6 +147,7 @@ static void tell(struct notice *notice, bool last)
 		let_go(gate);
 		return;
 	}
+	gate->turns++;
 	gate_look(gate);
 	gate_move(gate);
 }

@@ -62,6 +62,8 @@ struct evwork_gate {
 
 	LIST_OF(struct evwork_inlet) open;    /* switched on, those first that are so longest */
 	LIST_OF(struct evwork_inlet) paused;  /* the line */
+	uint64_t places;              /* that were given at its end */
+	uint32_t turns;               /* of the gate */
 	bool waits;                   /* somebody is in line, and keeps the loop alive */
 	struct evwork_inlet *switching;       /* forgotten if it is removed meanwhile */
 
@@ -86,6 +88,8 @@ bool gate_stop_awaiting(struct evwork_gate *gate);
 /* Puts an inlet into the line, and switches it off; `tell`: its owner does not know. False:
  * without memory to keep the loop alive meanwhile, nothing was done. */
 bool inlet_pause(struct evwork_inlet *inlet, bool tell);
+/* It went on in the turn before this one. */
+bool inlet_is_fresh(const struct evwork_inlet *inlet);
 /* It is its turn; false: it could not be switched on, and will be tried again. */
 bool inlet_resume(struct evwork_inlet *inlet);
 

@@ -11,6 +11,10 @@
  * The open and the paused ones are in a list each, the line is the latter. When a gate shuts,
  * those that ask are paused at once, and the others a batch a turn, so that shutting costs
  * no more with many inlets than with few.
+ *
+ * Several go on at a time, and those whose input was not read empty are called first: they
+ * could take all the room each time. So who asks in vain when it was its turn goes back to
+ * its place, and who has just gone on is not paused before it could ask.
  */
 
 #include <errno.h>
@@ -95,12 +99,36 @@ static void put_open(struct evwork_inlet *inlet)
 	struct evwork_gate *gate = inlet->_gate;
 
 	inlet->_state = INLET_OPEN;
-	inlet->_passed = 0;
+	inlet->_passed = inlet->_due = 0;
+	inlet->_turn = gate->turns - 2;
 	LIST_APPEND(&gate->open, inlet, _next, _prev);
 }
 
+bool inlet_is_fresh(const struct evwork_inlet *inlet)
+{
+	return inlet->_gate->turns - inlet->_turn < 2;
+}
+
+/* At the end of the line, or where it was if nothing came of its turn. */
+static void stand_in_line(struct evwork_inlet *inlet, bool asked)
+{
+	struct evwork_gate *gate = inlet->_gate;
+	struct evwork_inlet *behind = gate->paused.head;
+
+	inlet->_state = INLET_PAUSED;
+	if (!asked || !inlet->_due) {
+		inlet->_place = ++gate->places;
+		LIST_APPEND(&gate->paused, inlet, _next, _prev);
+		return;
+	}
+	/* Those before it came to nothing, either: they are few. */
+	while (behind && behind->_place < inlet->_place)
+		behind = behind->_next;
+	LIST_INSERT(&gate->paused, behind, inlet, _next, _prev);
+}
+
 /* False: there is no memory to keep the loop alive for it. */
-static bool put_paused(struct evwork_inlet *inlet)
+static bool put_paused(struct evwork_inlet *inlet, bool asked)
 {
 	struct evwork_gate *gate = inlet->_gate;
 
@@ -108,15 +136,14 @@ static bool put_paused(struct evwork_inlet *inlet)
 		return false;
 	gate->waits = !gate->over;
 	take_out(inlet);
-	inlet->_state = INLET_PAUSED;
-	LIST_APPEND(&gate->paused, inlet, _next, _prev);
+	stand_in_line(inlet, asked);
 	count_up(&gate->paused_count, 1);
 	return true;
 }
 
 bool inlet_pause(struct evwork_inlet *inlet, bool tell)
 {
-	if (!put_paused(inlet))
+	if (!put_paused(inlet, !tell))
 		return false;
 	switch_off(inlet);
 	if (tell && inlet->fn)
@@ -131,6 +158,8 @@ bool inlet_resume(struct evwork_inlet *inlet)
 
 	take_out(inlet);
 	put_open(inlet);
+	inlet->_due = 1;
+	inlet->_turn = gate->turns;
 	count_up(&gate->resumed, 1);
 	if (inlet->fn) {
 		inlet->fn(inlet, 1);
@@ -139,7 +168,7 @@ bool inlet_resume(struct evwork_inlet *inlet)
 	gate->switching = inlet;
 	rc = switch_on(inlet);
 	if (rc && gate->switching) {
-		(void)put_paused(inlet);
+		(void)put_paused(inlet, true);
 		sys_lock(&gate->mutex);
 		notice_alarm_locked(&gate->notice,
 			sys_time_add(evwork_loop_now(gate->loop), AGAIN_NS));
@@ -170,7 +199,7 @@ static int begin(struct evwork_inlet *inlet)
 	struct evwork_gate *gate = inlet->_gate;
 
 	if (!inlet->fn && (gate->causes || gate->paused.head)) {
-		if (!put_paused(inlet))
+		if (!put_paused(inlet, false))
 			return -ENOMEM;
 		switch_off(inlet);
 		return 0;
@@ -274,6 +303,7 @@ int evwork_inlet_pass(struct evwork_inlet *inlet)
 		count_up(&gate->held, 1);
 		return -EAGAIN;
 	}
+	inlet->_due = 0;
 	if (gate->credit)
 		gate->credit--;
 	count_up(&gate->passed, 1);
