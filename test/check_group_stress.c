@@ -8,19 +8,7 @@
  * the random choices of a run, though not its interleaving.
  */
 
-#include "stress.h"
-
-#include <pthread.h>
-
-/* A thread that does its part of each round at the same time as the test does its own. */
-struct rival {
-	pthread_t thread;
-	void (*act)(struct rival *rival);
-	struct duel *duel;
-	int number;
-	atomic_int round;      /* the round that is on; -1 ends the thread */
-	atomic_int finished;   /* rounds it has finished */
-};
+#include "rival.h"
 
 #define RIVALS 3
 #define EACH 4
@@ -41,6 +29,7 @@ struct duel {
 	struct world world;
 	struct evwork_group *group;
 	struct rival rivals[RIVALS];
+	struct part { struct duel *duel; int number; } parts[RIVALS];   /* what each is given */
 	struct item items[RIVALS + 1][EACH];    /* the last are the test's */
 	enum how how;
 	int round;
@@ -136,18 +125,19 @@ static void wait_for_it(struct duel *duel)
 		atomic_fetch_add(&duel->wrong, 1);
 }
 
-static void rival_act(struct rival *rival)
+static void take_part(void *arg)
 {
-	struct duel *duel = rival->duel;
+	const struct part *part = arg;
+	struct duel *duel = part->duel;
 	int i, rc = 0;
 
 	for (i = 0; i < EACH; i++) {
-		add(duel, &duel->items[rival->number][i]);
+		add(duel, &duel->items[part->number][i]);
 		dawdle();
 	}
-	if (rival->number == 0 && duel->how == WAITS)
+	if (part->number == 0 && duel->how == WAITS)
 		wait_for_it(duel);
-	if (rival->number != RIVALS - 1)
+	if (part->number != RIVALS - 1)
 		return;
 	switch (duel->how) {
 	case JOINS:
@@ -176,54 +166,14 @@ static void rival_act(struct rival *rival)
 		atomic_fetch_add(&duel->wrong, 1);
 }
 
-static void *rival_run(void *arg)
-{
-	struct rival *rival = arg;
-	int round, now;
-
-	chance_seed((uint64_t)rival->number + 1);
-	for (round = 1;; round++) {
-		while ((now = atomic_load(&rival->round)) != round) {
-			if (now < 0)
-				return NULL;
-			sys_yield();
-		}
-		dawdle();
-		rival_act(rival);
-		atomic_store(&rival->finished, round);
-	}
-}
-
 static void rivals_start(struct duel *duel)
 {
 	int i;
 
 	for (i = 0; i < RIVALS; i++) {
-		duel->rivals[i].number = i;
-		duel->rivals[i].duel = duel;
-		ck_assert_int_eq(pthread_create(&duel->rivals[i].thread, NULL, rival_run,
-			&duel->rivals[i]), 0);
+		duel->parts[i] = (struct part){ duel, i };
+		rival_start(&duel->rivals[i], take_part, &duel->parts[i], (uint64_t)i + 1);
 	}
-}
-
-static void rivals_end(struct duel *duel)
-{
-	int i;
-
-	for (i = 0; i < RIVALS; i++) {
-		atomic_store(&duel->rivals[i].round, -1);
-		ck_assert_int_eq(pthread_join(duel->rivals[i].thread, NULL), 0);
-	}
-}
-
-static bool rivals_finished(struct duel *duel)
-{
-	int i;
-
-	for (i = 0; i < RIVALS; i++)
-		if (atomic_load(&duel->rivals[i].finished) != duel->round)
-			return false;
-	return true;
 }
 
 static int on_io_error(struct evwork_group *group, size_t index, int status, void *arg)
@@ -281,8 +231,6 @@ static void duel_open(struct duel *duel)
 
 static void duel_begin(struct duel *duel)
 {
-	int i;
-
 	atomic_store(&duel->accepted, 0);
 	atomic_store(&duel->joins, 0);
 	duel->dones = duel->joined = duel->loop_closed = duel->pool_closed = 0;
@@ -293,8 +241,7 @@ static void duel_begin(struct duel *duel)
 	add(duel, &duel->items[RIVALS][0]);
 	if (duel->how == CLOSES_POOL)
 		join(duel);
-	for (i = 0; i < RIVALS; i++)
-		atomic_store(&duel->rivals[i].round, duel->round);
+	rivals_go(duel->rivals, RIVALS, duel->round);
 }
 
 static void duel_turn(struct duel *duel)
@@ -313,7 +260,7 @@ static void duel_finish(struct duel *duel)
 		if (chance(2))
 			duel_turn(duel);
 	}
-	while (!rivals_finished(duel))
+	while (!rivals_finished(duel->rivals, RIVALS, duel->round))
 		duel_turn(duel);
 	join(duel);
 	while (evwork_group_free(duel->group) != 0)
@@ -352,7 +299,7 @@ START_TEST(race_go)
 		duel_finish(duel);
 		ends += duel->dones;
 	}
-	rivals_end(duel);
+	rivals_end(duel->rivals, RIVALS);
 	support_note("%d member ends", ends);
 	ck_assert_int_ge(ends, rounds);
 	ck_assert_int_eq(evwork_loop_release(duel->world.loop), 0);
@@ -385,7 +332,7 @@ START_TEST(race_close)
 		expect(evwork_loop_release(duel->world.loop) == 0, "round %d", duel->round);
 		world_close(&duel->world);
 	}
-	rivals_end(duel);
+	rivals_end(duel->rivals, RIVALS);
 	support_note("%d member ends", ends);
 	ck_assert_int_ge(ends, rounds);
 }

@@ -989,9 +989,7 @@ static void melee_settle(struct melee *melee, struct rival *rivals, int n, int r
 	do {
 		expect(event_base_loop(melee->inn.world.base, EVLOOP_NONBLOCK) >= 0, "%d", round);
 		sys_yield();
-		over = true;
-		for (i = 0; i < n; i++)
-			over = over && rival_finished(&rivals[i], round);
+		over = rivals_finished(rivals, n, round);
 		for (i = 0; over && i < 2; i++)
 			over = melee->stopped[i] || melee->inn.guests[i].calls;
 	} while (!over);
@@ -1034,8 +1032,7 @@ START_TEST(all_at_once)
 		}
 		i = evwork_latch_add(melee.inn.latch, 1);
 		expect(i == 0, "%d in round %d", i, round);
-		for (i = 0; i < 4; i++)
-			rival_go(&rivals[i], round);
+		rivals_go(rivals, 4, round);
 		dawdle();
 		i = after(&melee.inn, 0);
 		expect(i == 0, "%d in round %d", i, round);
@@ -1043,8 +1040,7 @@ START_TEST(all_at_once)
 		melee_settle(&melee, rivals, 4, round);
 		melee_check(&melee, round);
 	}
-	for (i = 0; i < 4; i++)
-		rival_end(&rivals[i]);
+	rivals_end(rivals, 4);
 	ck_assert_int_eq(evwork_loop_release(melee.inn.world.loop), 0);
 	inn_close(&melee.inn);
 }

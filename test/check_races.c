@@ -16,9 +16,7 @@
  * threads up does not take most of the time.
  */
 
-#include "stress.h"
-
-#include <pthread.h>
+#include "rival.h"
 
 enum {
 	FIRST_ERRORS = 290000, GO_JOINS = 290000, PANICS = 290000, CLOSES = 80000, EXITS = 50000
@@ -29,77 +27,14 @@ _Static_assert(FIRST_ERRORS + GO_JOINS + PANICS + CLOSES + EXITS == 1000000, "a 
 /* Rounds under way at a time. */
 #define BATCH 32
 
-/* Threads that do their part of each turn at the same time as the test does its own. */
-
-#define RIVALS_MAX 4
-
-static struct rival {
-	pthread_t thread;
-	int number;
-	atomic_int turn;         /* the one that is on; -1 ends the thread */
-	atomic_int finished;     /* the last it has finished */
-} rivals[RIVALS_MAX];
-
-static int rival_count;
-static void (*rival_act)(int number);
-
-static void *rival_main(void *arg)
-{
-	struct rival *rival = arg;
-	int turn, now;
-
-	chance_seed((uint64_t)rival->number + 1);
-	for (turn = 1;; turn++) {
-		while ((now = atomic_load(&rival->turn)) != turn) {
-			if (now < 0)
-				return NULL;
-			sys_yield();
-		}
-		rival_act(rival->number);
-		atomic_store(&rival->finished, turn);
-	}
-}
-
-static void rivals_start(int count, void (*act)(int number))
-{
-	int i;
-
-	rival_count = count;
-	rival_act = act;
-	for (i = 0; i < count; i++) {
-		rivals[i].number = i;
-		ck_assert_int_eq(pthread_create(&rivals[i].thread, NULL, rival_main, &rivals[i]), 0);
-	}
-}
-
-static void rivals_tell(int turn)
-{
-	int i;
-
-	for (i = 0; i < rival_count; i++)
-		atomic_store(&rivals[i].turn, turn);
-}
-
-static bool rivals_finished(int turn)
-{
-	int i;
-
-	for (i = 0; i < rival_count; i++)
-		if (atomic_load(&rivals[i].finished) != turn)
-			return false;
-	return true;
-}
-
-static void rivals_end(void)
-{
-	int i;
-
-	rivals_tell(-1);
-	for (i = 0; i < rival_count; i++)
-		ck_assert_int_eq(pthread_join(rivals[i].thread, NULL), 0);
-}
-
 static struct world world;
+static struct rival rivals[4];     /* who does a part of each turn */
+
+static void start_rival(int i, void (*act)(void *arg), void *arg)
+{
+	rival_start(&rivals[i], act, arg, (uint64_t)i + 1);
+	rivals[i].prompt = true;
+}
 
 static void turn_of_base(void)
 {
@@ -254,11 +189,11 @@ static void party_joined(struct evwork_group *group, int status, void *arg)
 	parties_joined++;
 }
 
-static void guests_come(int number)
+static void guests_come(void *arg)
 {
 	int i;
 
-	(void)number;
+	(void)arg;
 	for (i = 0; i < BATCH; i++) {
 		dawdle();
 		parties[i].guest.rc = evwork_group_go(parties[i].group, &parties[i].guest.member);
@@ -283,17 +218,17 @@ START_TEST(go_against_join)
 
 	chance_seed(200);
 	world_open(&world, 2);
-	rivals_start(1, guests_come);
+	start_rival(0, guests_come, NULL);
 	while (round < rounds) {
 		parties_joined = 0;
 		for (i = 0; i < BATCH; i++)
 			party_begin(&parties[i]);
-		rivals_tell(++turn);
+		rival_go(&rivals[0], ++turn);
 		for (i = 0; i < BATCH; i++) {
 			dawdle();
 			must(evwork_group_join(parties[i].group, party_joined, &parties[i]));
 		}
-		while (parties_joined < BATCH || !rivals_finished(turn))
+		while (parties_joined < BATCH || !rival_finished(&rivals[0], turn))
 			turn_of_base();
 		for (i = 0; i < BATCH; i++, round++) {
 			struct party *party = &parties[i];
@@ -309,7 +244,7 @@ START_TEST(go_against_join)
 			dones += party->host.dones + party->guest.dones;
 		}
 	}
-	rivals_end();
+	rival_end(&rivals[0]);
 	expect(accepted == dones, "%d accepted, %d done", accepted, dones);
 	/* Both happened. */
 	expect(accepted > round && accepted < 2 * round, "%d accepted", accepted);
@@ -373,11 +308,11 @@ static void victim_drop(struct evwork_job *job)
 	victims_ended++;
 }
 
-static void cancel_victims(int number)
+static void cancel_victims(void *arg)
 {
 	int i;
 
-	(void)number;
+	(void)arg;
 	for (i = 0; i < BATCH; i++) {
 		dawdle();
 		victims[i].cancel_rc = evwork_cancel(&victims[i].job);
@@ -406,7 +341,7 @@ START_TEST(panic_against_cancel)
 
 	chance_seed(300);
 	world_open(&world, 2);
-	rivals_start(1, cancel_victims);
+	start_rival(0, cancel_victims, NULL);
 	while (round < rounds) {
 		victims_ended = 0;
 		for (i = 0; i < BATCH; i++) {
@@ -421,17 +356,17 @@ START_TEST(panic_against_cancel)
 		for (i = 0; i < BATCH; i++) {
 			must(evwork_submit(world.loop, &victims[i].job));
 			if (i == 0)
-				rivals_tell(++turn);
+				rival_go(&rivals[0], ++turn);
 			dawdle();
 		}
-		while (victims_ended < BATCH || !rivals_finished(turn))
+		while (victims_ended < BATCH || !rival_finished(&rivals[0], turn))
 			turn_of_base();
 		for (i = 0; i < BATCH; i++, round++) {
 			check_victim(&victims[i], round);
 			ends[victims[i].drops ? 2 : victims[i].status == -EOWNERDEAD]++;
 		}
 	}
-	rivals_end();
+	rival_end(&rivals[0]);
 	expect(ends[0] + ends[1] + ends[2] == round, "%d", round);
 	support_note("%d rounds: %d cancelled, %d panicked, %d abandoned", round, ends[0], ends[1],
 		ends[2]);
@@ -504,31 +439,32 @@ static void shop_open(bool exits)
 	}
 }
 
-static void give_orders(int number)
+static void give_orders(void *arg)
 {
+	struct order *orders = arg;
 	int k;
 
 	for (k = 0; k < EACH; k++) {
-		struct order *order = &shop.orders[number][k];
+		struct order *order = &orders[k];
 
 		dawdle();
 		order->rc = evwork_submit(world.loop, &order->job);
 	}
 }
 
-/* Closes the pool while the rivals submit, and returns when it is closed and they are
+/* Closes the pool while the submitters, which are rivals, submit, and returns when it is closed and they are
  * through; how many orders were accepted. */
-static int shop_close(enum evwork_close_mode mode, int turn)
+static int shop_close(enum evwork_close_mode mode, int submitters, int turn)
 {
 	int accepted = 0, i, k;
 
-	rivals_tell(turn);
+	rivals_go(rivals, submitters, turn);
 	for (i = chance(20); i > 0; i--)
 		dawdle();
 	must(evwork_pool_close(shop.pool, mode, world.loop, shop_closed, NULL));
-	while (!shop.closed || !rivals_finished(turn))
+	while (!shop.closed || !rivals_finished(rivals, submitters, turn))
 		turn_of_base();
-	for (i = 0; i < rival_count; i++) {
+	for (i = 0; i < submitters; i++) {
 		for (k = 0; k < EACH; k++) {
 			const struct order *order = &shop.orders[i][k];
 			bool in = order->rc == 0, ran = in && order->ran;
@@ -550,17 +486,19 @@ static int shop_close(enum evwork_close_mode mode, int turn)
 
 static void run_shops(int rounds, int submitters, bool exits)
 {
-	int round, accepted = 0;
+	int round, accepted = 0, i;
 
 	world_open(&world, 1);
 	/* The base is to look for mail all the time. */
 	must(evwork_loop_hold(world.loop));
-	rivals_start(submitters, give_orders);
+	for (i = 0; i < submitters; i++)
+		start_rival(i, give_orders, shop.orders[i]);
 	for (round = 1; round <= rounds; round++) {
 		shop_open(exits);
-		accepted += shop_close(exits ? EVWORK_DRAIN : EVWORK_DRAIN + round % 3, round);
+		accepted += shop_close(exits ? EVWORK_DRAIN : EVWORK_DRAIN + round % 3,
+			submitters, round);
 	}
-	rivals_end();
+	rivals_end(rivals, submitters);
 	/* Some were, and some were not. */
 	expect(accepted > 0 && accepted < rounds * submitters * EACH, "%d accepted", accepted);
 	support_note("%d rounds, %d jobs accepted of %d", rounds, accepted,

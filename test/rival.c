@@ -20,7 +20,8 @@ static void *rival_run(void *arg)
 				return NULL;
 			sys_yield();
 		}
-		dawdle();
+		if (!rival->prompt)
+			dawdle();
 		rival->act(rival->arg);
 		atomic_store(&rival->finished, round);
 	}
@@ -55,4 +56,32 @@ void rival_end(struct rival *rival)
 {
 	atomic_store(&rival->round, -1);
 	ck_assert_int_eq(pthread_join(rival->thread, NULL), 0);
+}
+
+void rivals_go(struct rival *rivals, int count, int round)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		rival_go(&rivals[i], round);
+}
+
+bool rivals_finished(struct rival *rivals, int count, int round)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		if (!rival_finished(&rivals[i], round))
+			return false;
+	return true;
+}
+
+void rivals_end(struct rival *rivals, int count)
+{
+	int i;
+
+	/* All are told first: none waits for the end of another one. */
+	rivals_go(rivals, count, -1);
+	for (i = 0; i < count; i++)
+		rival_end(&rivals[i]);
 }

@@ -12,6 +12,7 @@ struct rival {
 	void (*act)(void *arg);
 	void *arg;
 	uint64_t stream;
+	bool prompt;           /* begins each at once, without dawdling; before the first */
 	atomic_int round;      /* the round that is on; -1 ends the thread */
 	atomic_int finished;
 };
@@ -20,5 +21,10 @@ void rival_go(struct rival *rival, int round);
 bool rival_finished(struct rival *rival, int round);
 void rival_await(struct rival *rival, int round);
 void rival_end(struct rival *rival);
+
+/* Several of them in an array. */
+void rivals_go(struct rival *rivals, int count, int round);
+bool rivals_finished(struct rival *rivals, int count, int round);
+void rivals_end(struct rival *rivals, int count);
 
 #endif
