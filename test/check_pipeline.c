@@ -15,21 +15,18 @@
  * come in order (S-PIPE-1, -5, S-GEN-17). */
 START_TEST(goes_through)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 1000, _i);
+	line_open(&line, 2, 1000, _i);
 	line_start(&line);
 	/* Nothing inside the call (S-GEN-3). */
 	ck_assert_int_eq(line.item_count + line.dones, 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 1000, 0);
 	ck_assert_uint_eq(line.stats.emitted, 1000);
 	ck_assert(pthread_equal(line.item_thread, pthread_self()));
 	ck_assert(!pthread_equal(line.source_thread, pthread_self()));
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -37,82 +34,61 @@ END_TEST
  * (S-PIPE-3). */
 START_TEST(one_thread)
 {
-	struct world world;
 	struct line line;
 	int i;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 300, _i);
+	line_open(&line, 1, 300, _i);
 	for (i = 0; i < _i; i++) {
 		line.stages[i].queue = 1;
 		line.stages[i].width = i % 3;
 	}
 	line.options.window = 1;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 300, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
 /* An empty source gives done without items, in a later turn (S-PIPE-6). */
 START_TEST(empty)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 0, 2);
+	line_open(&line, 1, 0, 2);
 	line_start(&line);
 	ck_assert_int_eq(line.dones, 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 0, 0);
 	ck_assert_int_eq(atomic_load(&line.source_calls), 1);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
 /* How much is inside. */
-
-/* Waits, without the loop, until the pipeline has no job that is queued or runs, as it is
- * full. */
-static void await_quiet(struct world *world)
-{
-	struct evwork_lane_stats stats;
-
-	do {
-		sched_yield();
-		stats = stats_of(evwork_pool_lane(world->pool));
-	} while (stats.queued > 0 || stats.running > 0);
-}
 
 /* A silent sink stops the source, when queues, places for calls and the window are full
  * (S-PIPE-2). */
 START_TEST(silent_sink)
 {
 	struct evwork_pipeline_stats stats;
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 1000, 2);
+	line_open(&line, 1, 1000, 2);
 	line.stages[0].queue = 3;
 	line.stages[1].queue = 2;
 	line.options.window = 3;
 	line_start(&line);
 	/* The loop does not run. */
-	await_quiet(&world);
+	await_quiet(line.world);
 	ck_assert_int_eq(evwork_pipeline_stats(line.pipeline, &stats), 0);
 	ck_assert_uint_eq(stats.inside, 3 + 1 + 2 + 1 + 3);
 	ck_assert_uint_eq(stats.emitted, stats.inside);
 	ck_assert_uint_eq(stats.peak, stats.inside);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 1000, 0);
 	ck_assert_uint_eq(line.stats.peak, 3 + 1 + 2 + 1 + 3);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -130,22 +106,19 @@ static int burst(struct evwork_emitter *out, void *item, void *arg)
  * arrives before the next (S-PIPE-7, -2). */
 START_TEST(bursts)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 40, 3);
+	line_open(&line, 2, 40, 3);
 	line.stages[1].run = burst;
 	line.stages[1].width = _i ? 3 : 1;
 	line.stages[2].queue = 2;
 	line.options.window = 1;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 4000, 0);
 	/* Two calls of it, and what else there is room for. */
 	ck_assert_uint_le(line.stats.peak, 2 * 100 + 64 + 1 + 64 + 2 + 2 + 1 + 1);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -178,24 +151,21 @@ static void *opener(void *arg)
  * for each other (S-PIPE-4). */
 START_TEST(width_is_reached)
 {
-	struct world world;
 	struct line line;
 	pthread_t thread;
 
-	world_open(&world, 4);
-	line_init(&line, &world, 1000, 1);
+	line_open(&line, 4, 1000, 1);
 	line.stages[0].run = meet;
 	line.stages[0].width = 4;
 	line.stages[0].unordered = _i == 1;
 	line.stages[0].queue = _i == 2 ? 1 : 0;
 	ck_assert_int_eq(pthread_create(&thread, NULL, opener, &line), 0);
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	pthread_join(thread, NULL);
 	ck_assert_int_eq(line.status, 0);
 	ck_assert_int_eq(line.item_count, 1000);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -221,44 +191,38 @@ static void open_after_nine(struct line *line, int number)
 /* Without order what is finished goes on, past what is not (S-PIPE-5) … */
 START_TEST(unordered)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 10, 1);
+	line_open(&line, 2, 10, 1);
 	line.stages[0].run = block_first;
 	line.stages[0].width = 2;
 	line.stages[0].unordered = 1;
 	line.on_item = open_after_nine;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	ck_assert_int_eq(line.item_count, 10);
 	ck_assert_int_eq(line.items[9], 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
 /* … with order it waits (S-PIPE-5). */
 START_TEST(ordered)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 10, 1);
+	line_open(&line, 2, 10, 1);
 	line.stages[0].run = block_first;
 	line.stages[0].width = 2;
 	line_start(&line);
 	while (atomic_load(&line.consumed) < 9)
-		world_turns(&world, 1);
-	world_turns(&world, 3);
+		world_turns(line.world, 1);
+	world_turns(line.world, 3);
 	ck_assert_int_eq(line.item_count, 0);
 	gate_open(&line.gate);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 10, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -280,21 +244,18 @@ static int asking_source(struct evwork_emitter *out, void *arg)
 /* What a source and a stage may ask: there is room at first, and less after each. */
 START_TEST(asking)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 200, 1);
+	line_open(&line, 1, 200, 1);
 	line.options.source = asking_source;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 200, 0);
 	ck_assert_uint_eq(evwork_emit_room(NULL), 0);
 	ck_assert_ptr_null(evwork_emitter_pipeline(NULL));
 	ck_assert_ptr_null(evwork_emitter_job(NULL));
 	ck_assert_ptr_null(evwork_pipeline_arg(NULL));
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -322,37 +283,31 @@ static int deferring_stage(struct evwork_emitter *out, void *item, void *arg)
 /* What is registered with evwork_defer() in a call runs after that call (S-CRASH-12). */
 START_TEST(defers)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 100, 1);
+	line_open(&line, 1, 100, 1);
 	line.stages[0].run = deferring_stage;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 100, 0);
 	ck_assert_int_eq(deferring.called, 100);
 	ck_assert_int_eq(deferring.wrong + deferring.pending, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
 /* Without `item` what comes to the sink is dropped. */
 START_TEST(no_item)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 500, 1);
+	line_open(&line, 1, 500, 1);
 	line.options.item = NULL;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 0, 0);
 	ck_assert_int_eq(atomic_load(&line.dropped), 500);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -362,30 +317,27 @@ END_TEST
  * (S-PIPE-12, -13, -15). */
 START_TEST(demand)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 10, 1);
+	line_open(&line, 1, 10, 1);
 	line.options.demand = 1;
 	line_start(&line);
-	await_quiet(&world);
-	world_turns(&world, 3);
+	await_quiet(line.world);
+	world_turns(line.world, 3);
 	ck_assert_int_eq(line.item_count, 0);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 0), -EINVAL);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, -1), -EINVAL);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 2), 0);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 3), 0);
 	ck_assert_int_eq(line.item_count, 0);
-	world_run_until(&world, &line.item_count, 5);
-	world_turns(&world, 3);
+	world_run_until(line.world, &line.item_count, 5);
+	world_turns(line.world, 3);
 	ck_assert_int_eq(line.item_count, 5);
 	ck_assert_int_eq(line.dones, 0);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 5), 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 10, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -402,20 +354,17 @@ static void ask_for_one(struct line *line, int number)
  * does not call item (S-PIPE-12, -14). */
 START_TEST(demand_from_item)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 500, 1);
+	line_open(&line, 1, 500, 1);
 	line.options.demand = 1;
 	line.on_item = ask_for_one;
 	line.arg = _i ? &line : NULL;
 	line_start(&line);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 1), 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 500, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -429,19 +378,16 @@ static int failing_source(struct evwork_emitter *out, void *arg)
 /* An empty source and an error end it without any request (S-PIPE-15). */
 START_TEST(end_without_demand)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 0, 1);
+	line_open(&line, 1, 0, 1);
 	line.options.demand = 1;
 	if (_i)
 		line.options.source = failing_source;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 0, _i ? -EPROTO : 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -474,11 +420,9 @@ static void push_more(struct evwork_pipeline *pipeline, void *arg)
  * order is that of the pushes. */
 START_TEST(pushing)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 1000, _i);
+	line_open(&line, 1, 1000, _i);
 	line.options.source = NULL;
 	line.options.room = push_more;
 	line.stages[0].queue = 5;
@@ -486,13 +430,12 @@ START_TEST(pushing)
 	line_start(&line);
 	push_all(&line);
 	ck_assert_int_eq(line.item_count, 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 1000, 0);
 	ck_assert_uint_eq(line.stats.emitted, 1000);
 	ck_assert_int_ge(line.rooms, 1);
 	ck_assert_uint_le(line.stats.peak, _i ? 6 + 65 * (unsigned)(_i - 1) + 5 : 5);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -759,25 +702,22 @@ static void stop_line(struct probe *probe)
  * something to do. */
 START_TEST(gives_way)
 {
-	struct world world;
 	struct probe probe;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 0, 2);
+	line_open(&line, 1, 0, 2);
 	line.options.source = endless;
 	line.options.item = NULL;
 	line_start(&line);
-	world_turns(&world, 100);
+	world_turns(line.world, 100);
 	probe_init(&probe, 0);
 	probe.on_done = stop_line;
 	probe.arg = &line;
-	ck_assert_int_eq(evwork_submit(world.loop, &probe.job), 0);
-	world_run(&world);
+	ck_assert_int_eq(evwork_submit(line.world->loop, &probe.job), 0);
+	world_run(line.world);
 	expect_probe_once(&probe, 0);
 	ck_assert_int_eq(line.status, -ECANCELED);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -823,11 +763,9 @@ static int pass_slowly(struct evwork_emitter *out, void *item, void *arg)
 START_TEST(gives_way_when_slow)
 {
 	struct waiting_job waiting;
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 5000, 1);
+	line_open(&line, 1, 5000, 1);
 	memset(&waiting, 0, sizeof(waiting));
 	evwork_job_init(&waiting.job, run_waiting, NULL);
 	waiting.line = &line;
@@ -835,12 +773,11 @@ START_TEST(gives_way_when_slow)
 	line.stages[0].run = pass_slowly;
 	line.stages[0].queue = line.options.window = 2000;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 5000, 0);
 	ck_assert_int_ge(waiting.slow_calls, 1);
 	ck_assert_int_le(waiting.slow_calls, 10);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -922,24 +859,21 @@ static void on_other_thread(void *arg)
 /* What is refused while it runs and when it has ended (S-PIPE-15, S-GEN-4). */
 START_TEST(refused_by_state)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 10, 1);
+	line_open(&line, 1, 10, 1);
 	line.keeps = true;
 	line_start(&line);
 	ck_assert_int_eq(evwork_pipeline_free(line.pipeline), -EBUSY);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 1), -EPERM);
 	ck_assert_int_eq(evwork_pipeline_stats(line.pipeline, NULL), -EINVAL);
 	support_elsewhere(on_other_thread, &line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 10, 0);
 	ck_assert_int_eq(evwork_pipeline_stop(line.pipeline), -EALREADY);
 	ck_assert_int_eq(evwork_pipeline_cancel(line.pipeline), -EALREADY);
 	ck_assert_int_eq(evwork_pipeline_free(line.pipeline), 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -1019,11 +953,9 @@ static int hungry_stage(struct evwork_emitter *out, void *item, void *arg)
  * on (S-CRASH-8). */
 START_TEST(emit_without_memory)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 5, 1);
+	line_open(&line, 2, 5, 1);
 	line.stages[0].run = hungry_stage;
 	line.options.policy = EVWORK_PIPELINE_SKIP;
 	line_start(&line);
@@ -1033,8 +965,7 @@ START_TEST(emit_without_memory)
 	ck_assert_int_eq(line.status, 0);
 	ck_assert_uint_eq(line.stats.failed, (unsigned)atomic_load(&no_memory));
 	ck_assert_uint_eq(line.stats.inside, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 

@@ -30,20 +30,17 @@ static int fail_late(struct evwork_emitter *out, void *item, void *arg)
  * (S-PIPE-8). */
 START_TEST(stops_at_an_error)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 3);
-	line_init(&line, &world, 1000, 3);
+	line_open(&line, 3, 1000, 3);
 	line.stages[1].run = fail_late;
 	line.stages[1].width = _i + 1;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 51, -50);
 	ck_assert_uint_ge(line.stats.failed, 1);
 	ck_assert_int_lt(line.made, 1000);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -72,18 +69,15 @@ static int fail_at_30(struct evwork_emitter *out, void *item, void *arg)
  * (S-PIPE-8). */
 START_TEST(first_error_in_order)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 1000, 3);
+	line_open(&line, 2, 1000, 3);
 	line.stages[0].run = fail_at_60;
 	line.stages[2].run = fail_at_30;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 30, -30);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -98,20 +92,17 @@ static int skip_odd(struct evwork_emitter *out, void *item, void *arg)
 /* With SKIP failed items are left out and counted, and all else is as it was (S-PIPE-9). */
 START_TEST(skips_errors)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 3);
-	line_init(&line, &world, 1000, 2);
+	line_open(&line, 3, 1000, 2);
 	line.options.policy = EVWORK_PIPELINE_SKIP;
 	line.stages[1].run = skip_odd;
 	line.stages[1].width = _i + 1;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 500, 0);
 	ck_assert_uint_eq(line.stats.failed, 500);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -126,18 +117,15 @@ static int fail_in_source(struct evwork_emitter *out, void *arg)
  * (S-PIPE-8). */
 START_TEST(source_fails)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 1000, 1);
+	line_open(&line, 1, 1000, 1);
 	line.options.source = fail_in_source;
 	line.options.policy = _i ? EVWORK_PIPELINE_SKIP : EVWORK_PIPELINE_STOP;
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 70, -EPROTO);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -159,24 +147,21 @@ static void stop_at_ten(struct line *line, int number)
  * (S-PIPE-10, -15). */
 START_TEST(stop_in_item)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 100000, _i);
+	line_open(&line, 2, 100000, _i);
 	line.on_item = stop_at_ten;
 	line.options.demand = _i & 1;
 	line_start(&line);
 	if (line.options.demand)
 		ck_assert_int_eq(evwork_pipeline_request(line.pipeline, INT64_MAX), 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 10, -ECANCELED);
 	ck_assert_int_gt(atomic_load(&line.dropped), 0);
 	/* An item that a call had when its output was refused has ended there. */
 	ck_assert_uint_eq(line.stats.emitted,
 		10 + line.stats.dropped + (unsigned)atomic_load(&line.refused));
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -362,11 +347,9 @@ static int crash_in_source(struct evwork_emitter *out, void *arg)
 START_TEST(crashes)
 {
 	struct evwork_pool_stats stats;
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 10000, 3);
+	line_open(&line, 2, 10000, 3);
 	line.arg = _i & 1 ? &line : NULL;
 	line.options.policy = _i & 2 ? EVWORK_PIPELINE_SKIP : EVWORK_PIPELINE_STOP;
 	if (_i >> 2 == 0)
@@ -380,13 +363,12 @@ START_TEST(crashes)
 		line.stages[1].batch = 1;
 	}
 	line_start(&line);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 21, -EOWNERDEAD);
 	ck_assert_uint_ge(line.stats.failed, 1);
-	ck_assert_int_eq(evwork_pool_stats(world.pool, &stats), 0);
+	ck_assert_int_eq(evwork_pool_stats(line.world->pool, &stats), 0);
 	ck_assert_int_eq(stats.threads, 2);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -406,49 +388,43 @@ static void on_pool_closed(struct evwork_pool *pool, int status, void *arg)
  * pool is closed after that (S-SHUT-2, S-DLV-15). */
 START_TEST(pool_drains_source)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 3000, 2);
+	line_open(&line, 2, 3000, 2);
 	line.options.demand = 1;
 	line_start(&line);
-	world_turns(&world, _i);
-	ck_assert_int_eq(evwork_pool_close(world.pool, EVWORK_DRAIN, world.loop, on_pool_closed,
-		&line), 0);
+	world_turns(line.world, _i);
+	ck_assert_int_eq(evwork_pool_close(line.world->pool, EVWORK_DRAIN, line.world->loop,
+		on_pool_closed, &line), 0);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, INT64_MAX), 0);
-	world_run(&world);
+	world_run(line.world);
 	ck_assert_uint_eq(line.stats.delivered, line.stats.emitted);
 	ck_assert_uint_lt(line.stats.emitted, 3000);
 	line_expect(&line, (int)line.stats.emitted, -ESHUTDOWN);
 	ck_assert_int_eq(line.rooms, 1000);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
 /* One that is pushed to goes on to the end that it is given (S-SHUT-2, S-DLV-15). */
 START_TEST(pool_drains)
 {
-	struct world world;
 	struct line line;
 	int number;
 
-	world_open(&world, 2);
-	line_init(&line, &world, 3000, 2);
+	line_open(&line, 2, 3000, 2);
 	line.options.source = NULL;
 	line_start(&line);
-	ck_assert_int_eq(evwork_pool_close(world.pool, EVWORK_DRAIN, world.loop, on_pool_closed,
-		&line), 0);
-	world_turns(&world, 3);
+	ck_assert_int_eq(evwork_pool_close(line.world->pool, EVWORK_DRAIN, line.world->loop,
+		on_pool_closed, &line), 0);
+	world_turns(line.world, 3);
 	for (number = 0; number < 50; number++)
 		ck_assert_int_eq(evwork_pipeline_push(line.pipeline, &number), 0);
 	ck_assert_int_eq(evwork_pipeline_end(line.pipeline), 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 50, 0);
 	ck_assert_int_eq(line.rooms, 1000);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -574,20 +550,17 @@ END_TEST
  * (S-DLV-7, S-DLV-14). */
 START_TEST(keeps_its_loop)
 {
-	struct world world;
 	struct line line;
 
-	world_open(&world, 1);
-	line_init(&line, &world, 100, 1);
+	line_open(&line, 1, 100, 1);
 	line.options.demand = 1;
 	line_start(&line);
-	world_turns(&world, 20);
-	ck_assert_int_eq(evwork_loop_free(world.loop), -EBUSY);
+	world_turns(line.world, 20);
+	ck_assert_int_eq(evwork_loop_free(line.world->loop), -EBUSY);
 	ck_assert_int_eq(evwork_pipeline_request(line.pipeline, 100), 0);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 100, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -733,19 +706,17 @@ static void expect_lost(struct line *line, int items)
 START_TEST(forced)
 {
 	struct line *line = &left_over;
-	struct world world;
 
-	world_open(&world, 2);
-	line_init(line, &world, 100000, 2);
+	line_open(line, 2, 100000, 2);
 	line->stages[0].run = block_at_ten;
 	if (_i)
 		line->on_item = force;
 	line_start(line);
 	gate_await(&line->gate, 1);
 	if (_i)
-		ck_assert_int_ge(event_base_dispatch(world.base), 0);
+		ck_assert_int_ge(event_base_dispatch(line->world->base), 0);
 	else
-		ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+		ck_assert_int_ge(evwork_loop_free_force(line->world->loop), 1);
 	gate_open(&line->gate);
 	expect_lost(line, _i ? 4 : 0);
 }
@@ -755,17 +726,15 @@ END_TEST
 START_TEST(forced_while_closing)
 {
 	struct line *line = &left_over;
-	struct world world;
 
-	world_open(&world, 2);
-	line_init(line, &world, 100000, 2);
+	line_open(line, 2, 100000, 2);
 	line->stages[0].run = block_at_ten;
 	line_start(line);
 	gate_await(&line->gate, 1);
-	ck_assert_int_eq(evwork_loop_close(world.loop, NULL, NULL), 0);
-	world_turns(&world, 5);
+	ck_assert_int_eq(evwork_loop_close(line->world->loop, NULL, NULL), 0);
+	world_turns(line->world, 5);
 	ck_assert_int_eq(evwork_pipeline_stop(line->pipeline), -EALREADY);
-	ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+	ck_assert_int_ge(evwork_loop_free_force(line->world->loop), 1);
 	gate_open(&line->gate);
 	expect_lost(line, line->item_count);
 }
@@ -795,26 +764,13 @@ static int crash_batch_behind_gate(struct evwork_emitter *out, void *items, size
 	return rc;
 }
 
-/* Awaits that no job of the pool is queued or runs. */
-static void await_quiet(struct world *world)
-{
-	struct evwork_lane_stats stats;
-
-	do {
-		sched_yield();
-		stats = stats_of(evwork_pool_lane(world->pool));
-	} while (stats.queued > 0 || stats.running > 0);
-}
-
 /* A call crashes, and the loop is freed by force before it has heard of it, or before it
  * happens: what the call had is dropped, too, and once (S-SHUT-11, S-CRASH-2). */
 START_TEST(forced_after_crash)
 {
 	struct line *line = &left_over;
-	struct world world;
 
-	world_open(&world, 2);
-	line_init(line, &world, 100000, 2);
+	line_open(line, 2, 100000, 2);
 	line->arg = _i & 1 ? line : NULL;
 	line->stages[0].run = crash_behind_gate;
 	if (_i & 2) {
@@ -825,12 +781,12 @@ START_TEST(forced_after_crash)
 	line_start(line);
 	gate_await(&line->gate, 1);
 	if (_i & 4) {
-		ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+		ck_assert_int_ge(evwork_loop_free_force(line->world->loop), 1);
 		gate_open(&line->gate);
 	} else {
 		gate_open(&line->gate);
-		await_quiet(&world);
-		ck_assert_int_ge(evwork_loop_free_force(world.loop), 1);
+		await_quiet(line->world);
+		ck_assert_int_ge(evwork_loop_free_force(line->world->loop), 1);
 	}
 	expect_lost(line, 0);
 }
@@ -860,7 +816,6 @@ static int child_of(struct line *line)
 /* In the child of a fork a pipeline is refused and can be freed (S-SHUT-12). */
 START_TEST(child_is_refused)
 {
-	struct world world;
 	struct line line;
 	pid_t child;
 	int status;
@@ -869,8 +824,7 @@ START_TEST(child_is_refused)
 		support_note("no forks here");
 		return;
 	}
-	world_open(&world, 1);
-	line_init(&line, &world, 100, 1);
+	line_open(&line, 1, 100, 1);
 	line.stages[0].run = block_at_ten;
 	line_start(&line);
 	gate_await(&line.gate, 1);
@@ -882,10 +836,9 @@ START_TEST(child_is_refused)
 	ck_assert(WIFEXITED(status));
 	ck_assert_int_eq(WEXITSTATUS(status), 0);
 	gate_open(&line.gate);
-	world_run(&world);
+	world_run(line.world);
 	line_expect(&line, 100, 0);
-	line_fini(&line);
-	world_close(&world);
+	line_close(&line);
 }
 END_TEST
 
@@ -993,21 +946,19 @@ static void fill_and_stop(struct line *line, int what)
  * parent goes on (S-SHUT-12). */
 START_TEST(child_made_in_drop)
 {
-	struct world world;
 	struct line line;
 	int status;
 
 	if (!support_forks())
 		return;
-	world_open(&world, 1);
-	line_init(&line, &world, 100, 1);
+	line_open(&line, 1, 100, 1);
 	memset(&forking, 0, sizeof(forking));
 	forking.line = &line;
 	forking.number = _i / 2 == CRASHED ? 10 : -1;
 	forking.frees = _i % 2;
 	fill_and_stop(&line, _i / 2);
 	while (line.dones == 0 && !forking.is_child)
-		world_turns(&world, 1);
+		world_turns(line.world, 1);
 	if (forking.is_child)
 		_exit(line.dones || forking.drops_of_child ? 5 :
 			forking.frees ? 0 : free_in_child());
@@ -1017,9 +968,8 @@ START_TEST(child_made_in_drop)
 	ck_assert_int_eq(WEXITSTATUS(status), 0);
 	line_expect(&line, 0, _i / 2 == CRASHED ? -EOWNERDEAD : -ECANCELED);
 	ck_assert_int_gt(atomic_load(&line.dropped), 1);
-	line_fini(&line);
-	world_run(&world);
-	world_close(&world);
+	world_run(line.world);
+	line_close(&line);
 }
 END_TEST
 

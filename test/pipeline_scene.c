@@ -2,6 +2,8 @@
 
 #include "pipeline_scene.h"
 
+#include <sched.h>
+
 int line_source(struct evwork_emitter *out, void *arg)
 {
 	struct line *line = arg;
@@ -97,6 +99,18 @@ void line_fini(struct line *line)
 	gate_fini(&line->gate);
 }
 
+void line_open(struct line *line, int threads, int numbers, int stages)
+{
+	line_init(line, &line->own, numbers, stages);
+	world_open(&line->own, threads);
+}
+
+void line_close(struct line *line)
+{
+	line_fini(line);
+	world_close(&line->own);
+}
+
 void line_start(struct line *line)
 {
 	ck_assert_int_eq(evwork_pipeline_start(line->world->loop, &line->options,
@@ -106,6 +120,16 @@ void line_start(struct line *line)
 void line_run(struct line *line)
 {
 	world_run_until(line->world, &line->dones, 1);
+}
+
+void await_quiet(struct world *world)
+{
+	struct evwork_lane_stats stats;
+
+	do {
+		sched_yield();
+		stats = stats_of(evwork_pool_lane(world->pool));
+	} while (stats.queued > 0 || stats.running > 0);
 }
 
 void line_expect(const struct line *line, int count, int status)

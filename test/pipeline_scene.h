@@ -13,7 +13,7 @@
 #define LINE_ITEMS 5000
 
 struct line {
-	struct world *world;
+	struct world *world, own;
 	struct evwork_pipeline_options options;
 	struct evwork_stage stages[LINE_STAGES];
 	struct evwork_pipeline *pipeline;
@@ -35,12 +35,18 @@ struct line {
 	void *arg;
 };
 
-/* A source and so many stages with all defaults. */
+/* A source and so many stages with all defaults, in a world that is there, */
 void line_init(struct line *line, struct world *world, int numbers, int stages);
 void line_fini(struct line *line);
+/* or in one of its own. */
+void line_open(struct line *line, int threads, int numbers, int stages);
+void line_close(struct line *line);
 void line_start(struct line *line);
 /* Runs the base until done. */
 void line_run(struct line *line);
+/* Waits, without the loop, until no job of the pool is queued or runs, as the pipeline is full,
+ * or has nothing to do. */
+void await_quiet(struct world *world);
 /* The sink got 0 to count - 1, in order, and done this status; nothing is left. */
 void line_expect(const struct line *line, int count, int status);
 
