@@ -12,7 +12,6 @@
 #include "support.h"
 
 #include <math.h>
-#include <sys/wait.h>
 
 #include "guard/adaptive.h"
 
@@ -598,7 +597,7 @@ START_TEST(forked)
 	struct evwork_adaptive_token held = { 0 }, token = { 0 };
 	struct evwork_adaptive_metrics metrics;
 	struct scene scene;
-	int status, bad = 0;
+	int bad = 0;
 	pid_t child;
 
 	if (!support_forks())
@@ -615,8 +614,7 @@ START_TEST(forked)
 		bad += evwork_adaptive_free(scene.adaptive) != 0;
 		_exit(bad);
 	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	support_await_child(child);
 	evwork_adaptive_drop(&held);
 	close_scene(&scene);
 }

@@ -11,7 +11,6 @@
 
 #include "support.h"
 
-#include <sys/wait.h>
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
@@ -236,7 +235,7 @@ START_TEST(forked)
 	struct evwork_breaker_permit permit = { 0 }, held = { 0 };
 	struct evwork_breaker_metrics metrics;
 	struct scene scene;
-	int status, bad = 0;
+	int bad = 0;
 	pid_t child;
 
 	if (!support_forks())
@@ -254,8 +253,7 @@ START_TEST(forked)
 		bad += evwork_breaker_free(scene.breaker) != 0;
 		_exit(bad);
 	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	support_await_child(child);
 	evwork_breaker_drop(&held);
 	close_scene(&scene);
 }

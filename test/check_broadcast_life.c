@@ -12,7 +12,6 @@
 #include "stress.h"
 
 #include <pthread.h>
-#include <sys/wait.h>
 
 static atomic_int references;       /* to all items together */
 
@@ -516,7 +515,7 @@ START_TEST(forked)
 	struct evwork_broadcast_waiter waiter;
 	struct studio studio;
 	pid_t child;
-	int status, item = 0;
+	int item = 0;
 
 	studio_open(&studio);
 	ck_assert_int_eq(join(&studio, 0), 0);
@@ -538,8 +537,7 @@ START_TEST(forked)
 
 		_exit(right ? 0 : 1);
 	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_int_eq(status, 0);
+	support_await_child(child);
 	send_some(&studio, 3);
 	world_run(&studio.world);
 	expect_got(&studio, 0, 6, 0, 1);

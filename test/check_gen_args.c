@@ -482,38 +482,12 @@ START_TEST(pool_options_out_of_range)
 }
 END_TEST
 
-static int grant(struct evwork_guard *guard, const struct evwork_job *job,
-	struct evwork_permit *permit)
-{
-	(void)guard;
-	(void)job;
-	(void)permit;
-	return 0;
-}
-
-static int refuse(struct evwork_guard *guard, const struct evwork_job *job,
-	struct evwork_permit *permit)
-{
-	(void)guard;
-	(void)job;
-	(void)permit;
-	return -EHOSTDOWN;
-}
-
-static void release(struct evwork_guard *guard, const struct evwork_permit *permit,
-	const struct evwork_end *end)
-{
-	(void)guard;
-	(void)permit;
-	(void)end;
-}
-
-static struct evwork_guard granting = { grant, release };
-static struct evwork_guard refusing = { refuse, release };
-static struct evwork_guard without_acquire = { NULL, release };
-static struct evwork_guard without_release = { grant, NULL };
+static struct support_guard granting = SUPPORT_GUARD(0);
+static struct support_guard refusing = SUPPORT_GUARD(-EHOSTDOWN);
+static struct evwork_guard without_acquire = { NULL, support_guard_release };
+static struct evwork_guard without_release = { support_guard_acquire, NULL };
 static struct evwork_guard *const none_guards[] = { NULL };
-static struct evwork_guard *const half_guards[] = { &granting, &without_acquire };
+static struct evwork_guard *const half_guards[] = { &granting.guard, &without_acquire };
 static struct evwork_guard *const other_guards[] = { &without_release };
 
 static const struct evwork_lane_options bad_lanes[] = {
@@ -623,7 +597,7 @@ END_TEST
 START_TEST(options_are_copied)
 {
 	char name[] = "first";
-	struct evwork_guard *guards[] = { &granting };
+	struct evwork_guard *guards[] = { &granting.guard };
 	struct evwork_lane_options options = {
 		.name = name, .queue_limit = 3, .guards = guards, .guard_count = 1
 	};
@@ -636,7 +610,7 @@ START_TEST(options_are_copied)
 	world_open(&world, 1);
 	ck_assert_int_eq(evwork_lane_new(world.pool, &options, &lane), 0);
 	memcpy(name, "other", sizeof(name));
-	guards[0] = &refusing;
+	guards[0] = &refusing.guard;
 	memset(&options, 0x55, sizeof(options));
 	ck_assert_str_eq(evwork_lane_name(lane), "first");
 	gate_init(&gate);

@@ -410,25 +410,8 @@ START_TEST(context_and_eshutdown_before_eagain)
 }
 END_TEST
 
-static int guard_refuses(struct evwork_guard *guard, const struct evwork_job *job,
-	struct evwork_permit *permit)
-{
-	(void)guard;
-	(void)job;
-	(void)permit;
-	return -EHOSTDOWN;
-}
-
-static void guard_ignores(struct evwork_guard *guard, const struct evwork_permit *permit,
-	const struct evwork_end *end)
-{
-	(void)guard;
-	(void)permit;
-	(void)end;
-}
-
-static struct evwork_guard refusing = { guard_refuses, guard_ignores };
-static struct evwork_guard *const refusing_list[] = { &refusing };
+static struct support_guard refusing = SUPPORT_GUARD(-EHOSTDOWN);
+static struct evwork_guard *const refusing_list[] = { &refusing.guard };
 
 /* The error of the context comes before what a guard says: S-GEN-4, S-LANE-2. */
 START_TEST(context_before_guards)

@@ -8,7 +8,6 @@
 
 #include "support.h"
 
-#include <sys/wait.h>
 
 struct guest {
 	struct evwork_member member;
@@ -247,7 +246,6 @@ START_TEST(child_is_refused)
 	struct world world;
 	struct gate gate;
 	pid_t child;
-	int status;
 
 	if (!support_forks()) {
 		support_note("no forks here");
@@ -264,10 +262,7 @@ START_TEST(child_is_refused)
 	child = fork();
 	if (child == 0)
 		_exit(child_of(group, latch));
-	ck_assert_int_gt(child, 0);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFEXITED(status));
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	support_await_child(child);
 	/* The parent goes on as if nothing had been. */
 	ck_assert_int_eq(evwork_latch_add(latch, -2), 0);
 	ck_assert_int_eq(evwork_latch_free(latch), 0);

@@ -17,7 +17,6 @@
 #include <math.h>
 #include <pthread.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "guard/limiter.h"
 
@@ -432,12 +431,10 @@ END_TEST
 START_TEST(forked)
 {
 	struct bench bench;
-	int status;
 	pid_t pid;
 
 	bench_open(&bench, 10, 2);
 	pid = fork();
-	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
 		int64_t result;
 		struct evwork_reservation held;
@@ -451,8 +448,7 @@ START_TEST(forked)
 			_exit(1);
 		_exit(0);
 	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	support_await_child(pid);
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 1), 0);
 	bench_close(&bench);
 }

@@ -230,23 +230,6 @@ START_TEST(ran_is_paid)
 }
 END_TEST
 
-static int refuse(struct evwork_guard *guard, const struct evwork_job *job,
-	struct evwork_permit *permit)
-{
-	(void)guard;
-	(void)job;
-	(void)permit;
-	return -EHOSTDOWN;
-}
-
-static void release_nothing(struct evwork_guard *guard, const struct evwork_permit *permit,
-	const struct evwork_end *end)
-{
-	(void)guard;
-	(void)permit;
-	(void)end;
-}
-
 /* What was taken before another guard refused, or the lane was full, is given back:
  * S-LANE-2. */
 START_TEST(refused_after_it)
@@ -254,11 +237,11 @@ START_TEST(refused_after_it)
 	struct evwork_limiter_guard_options options = {
 		.mode = _i % 2 ? EVWORK_LIMITER_WAIT : EVWORK_LIMITER_REFUSE
 	};
-	struct evwork_guard no = { refuse, release_nothing };
+	struct support_guard no = SUPPORT_GUARD(-EHOSTDOWN);
 	struct gate_job blocker;
 	struct tollway way;
 	struct gate gate;
-	struct evwork_guard *const guards[] = { &way.guard.guard, &no };
+	struct evwork_guard *const guards[] = { &way.guard.guard, &no.guard };
 
 	open_with(&way, 10, 5, &options);
 	if (_i < 2) {

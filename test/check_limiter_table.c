@@ -13,7 +13,6 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <sys/wait.h>
 
 #include "evwork/bucket.h"
 #include "guard/siphash.h"
@@ -356,12 +355,10 @@ END_TEST
 START_TEST(forked)
 {
 	struct hall hall;
-	int status;
 	pid_t pid;
 
 	hall_open(&hall, 10, 2, 2, OPTIONS(.key_size = 4));
 	pid = fork();
-	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
 		int64_t number;
 
@@ -371,8 +368,7 @@ START_TEST(forked)
 		evwork_limiter_table_free(hall.table);
 		_exit(0);
 	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	support_await_child(pid);
 	hall_close(&hall);
 }
 END_TEST

@@ -862,28 +862,11 @@ START_TEST(refused_by_context)
 }
 END_TEST
 
-static int refuse(struct evwork_guard *guard, const struct evwork_job *job,
-	struct evwork_permit *permit)
-{
-	(void)guard;
-	(void)job;
-	(void)permit;
-	return -EHOSTDOWN;
-}
-
-static void no_release(struct evwork_guard *guard, const struct evwork_permit *permit,
-	const struct evwork_end *end)
-{
-	(void)guard;
-	(void)permit;
-	(void)end;
-}
-
 /* What a guard of the lane says is what the map says. */
 START_TEST(refused_by_guard)
 {
-	struct evwork_guard guard = { .acquire = refuse, .release = no_release };
-	struct evwork_guard *guards[] = { &guard };
+	struct support_guard guard = SUPPORT_GUARD(-EHOSTDOWN);
+	struct evwork_guard *guards[] = { &guard.guard };
 	struct evwork_lane_options options = { .guards = guards, .guard_count = 1 };
 	struct trial trial;
 

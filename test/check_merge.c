@@ -13,7 +13,6 @@
 #include "stress.h"
 
 #include <pthread.h>
-#include <sys/wait.h>
 
 #define INPUTS 8
 
@@ -790,7 +789,6 @@ START_TEST(forked)
 	struct evwork_merge *merge = NULL;
 	struct mill mill;
 	pid_t child;
-	int status;
 
 	mill_open(&mill, 2, 64, 5);
 	put(&mill, 0, 50);
@@ -806,8 +804,7 @@ START_TEST(forked)
 
 		_exit(right ? 0 : 1);
 	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_int_eq(status, 0);
+	support_await_child(child);
 	ck_assert_int_eq(get_all(&mill), 50);
 	evwork_chan_close(mill.in[0]);
 	evwork_chan_close(mill.in[1]);

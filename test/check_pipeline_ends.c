@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/wait.h>
 
 #include "flow/pipeline.h"
 
@@ -472,32 +471,11 @@ START_TEST(full_lane)
 }
 END_TEST
 
-struct refuser {
-	struct evwork_guard guard;
-	int rc;
-};
-
-static int refuse(struct evwork_guard *guard, const struct evwork_job *job,
-	struct evwork_permit *permit)
-{
-	(void)job;
-	(void)permit;
-	return EVWORK_CONTAINER(guard, struct refuser, guard)->rc;
-}
-
-static void release(struct evwork_guard *guard, const struct evwork_permit *permit,
-	const struct evwork_end *end)
-{
-	(void)guard;
-	(void)permit;
-	(void)end;
-}
-
 /* What a guard of the lane says when no job of it is on its way ends it, after the start,
  * which was accepted. */
 START_TEST(guard_refuses)
 {
-	struct refuser refuser = { { refuse, release }, _i ? -EAGAIN : -EHOSTDOWN };
+	struct support_guard refuser = SUPPORT_GUARD(_i ? -EAGAIN : -EHOSTDOWN);
 	struct evwork_guard *guards[] = { &refuser.guard };
 	struct evwork_lane_options options = { .guards = guards, .guard_count = 1 };
 	struct evwork_lane *lane;
@@ -511,7 +489,7 @@ START_TEST(guard_refuses)
 	line_start(&line);
 	ck_assert_int_eq(line.dones, 0);
 	world_run(&world);
-	line_expect(&line, 0, refuser.rc);
+	line_expect(&line, 0, refuser.answer);
 	ck_assert_int_eq(evwork_lane_free(lane), 0);
 	line_fini(&line);
 	world_close(&world);
@@ -818,7 +796,6 @@ START_TEST(child_is_refused)
 {
 	struct line line;
 	pid_t child;
-	int status;
 
 	if (!support_forks()) {
 		support_note("no forks here");
@@ -831,10 +808,7 @@ START_TEST(child_is_refused)
 	child = fork();
 	if (child == 0)
 		_exit(child_of(&line));
-	ck_assert_int_gt(child, 0);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFEXITED(status));
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	support_await_child(child);
 	gate_open(&line.gate);
 	world_run(line.world);
 	line_expect(&line, 100, 0);
@@ -947,7 +921,6 @@ static void fill_and_stop(struct line *line, int what)
 START_TEST(child_made_in_drop)
 {
 	struct line line;
-	int status;
 
 	if (!support_forks())
 		return;
@@ -963,9 +936,7 @@ START_TEST(child_made_in_drop)
 		_exit(line.dones || forking.drops_of_child ? 5 :
 			forking.frees ? 0 : free_in_child());
 	ck_assert(forking.forked);
-	ck_assert_int_eq(waitpid(forking.child, &status, 0), forking.child);
-	ck_assert_msg(WIFEXITED(status), "status %x", status);
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	support_await_child(forking.child);
 	line_expect(&line, 0, _i / 2 == CRASHED ? -EOWNERDEAD : -ECANCELED);
 	ck_assert_int_gt(atomic_load(&line.dropped), 1);
 	world_run(line.world);

@@ -2,8 +2,8 @@
 
 /*
  * Forking: what a child may do with what it inherits, and that the parent does not
- * notice. The child cannot assert: it counts what is wrong and exits with the number of
- * the first line that was.
+ * notice. The child cannot assert: it counts what is wrong and exits with 1 and the number
+ * of the first line that was, modulo 250.
  */
 
 #ifndef _GNU_SOURCE
@@ -112,18 +112,6 @@ static void harbor_close(struct harbor *harbor)
 	ck_assert_int_eq(evwork_lane_free(harbor->lane), 0);
 	world_close(&harbor->world);
 	gate_fini(&harbor->gate);
-}
-
-/* The child ended with 0. */
-static void await_child(pid_t child)
-{
-	int status = -1;
-
-	ck_assert_int_gt(child, 0);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_msg(WIFEXITED(status), "the child was killed, status %d", status);
-	ck_assert_msg(WEXITSTATUS(status) == 0, "the child failed at a line that is %d modulo 250",
-		WEXITSTATUS(status) - 1);
 }
 
 static void ignore_post(void *arg)
@@ -241,7 +229,7 @@ START_TEST(child_is_refused)
 		event_base_free(harbor.world.base);
 		_exit(0);
 	}
-	await_child(child);
+	support_await_child(child);
 	harbor_close(&harbor);
 }
 END_TEST
@@ -276,7 +264,7 @@ START_TEST(parent_keeps_wakeups)
 		}
 		_exit(0);
 	}
-	await_child(child);
+	support_await_child(child);
 	while (harbor.queued[0].dones == 0)
 		ck_assert_int_ge(event_base_loop(harbor.world.base, EVLOOP_ONCE), 0);
 	put(&harbor, &later, NULL);
@@ -294,7 +282,7 @@ static void fork_in_done(struct probe *probe)
 	pid_t child = fork();
 
 	if (child != 0) {
-		await_child(child);
+		support_await_child(child);
 		return;
 	}
 	harbor->forks++;
@@ -486,7 +474,7 @@ START_TEST(locks_are_not_waited_for)
 			child_free(&harbor, i);
 			_exit(0);
 		}
-		await_child(child);
+		support_await_child(child);
 		world_turns(&harbor.world, 1);
 	}
 	atomic_store(&stop, true);
@@ -532,7 +520,7 @@ START_TEST(child_starts_anew)
 		child_free(&harbor, 0);
 		_exit(0);
 	}
-	await_child(child);
+	support_await_child(child);
 	harbor_close(&harbor);
 }
 END_TEST

@@ -13,7 +13,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/wait.h>
 
 /* A pool under test beside the world's own, which has no part in it. */
 struct dock {
@@ -541,17 +540,13 @@ static _Noreturn void leave_main(enum leaving leaving)
  * sleep, run, have outcomes undelivered, or are closing (S-SHUT-13, S-GEN-16). */
 START_TEST(leave_without_close)
 {
-	int status = -1;
 	pid_t child;
 
 	fflush(NULL);
 	child = fork();
-	ck_assert_int_ge(child, 0);
 	if (child == 0)
 		leave_main((enum leaving)_i);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_msg(WIFEXITED(status), "ended by signal %d", WTERMSIG(status));
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	support_await_child(child);
 }
 END_TEST
 

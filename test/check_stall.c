@@ -11,7 +11,6 @@
 #include "support.h"
 
 #include <pthread.h>
-#include <sys/wait.h>
 
 #define MS SYS_NS_PER_MS
 #define STALL_MS 100
@@ -969,7 +968,6 @@ START_TEST(fork_while_watched)
 	struct world world;
 	struct gate_job job;
 	struct gate gate;
-	int status = -1;
 	pid_t pid;
 
 	if (!support_forks())
@@ -981,11 +979,9 @@ START_TEST(fork_while_watched)
 	block_workers(&world, &gate, &job, 1);
 	clock_to(&world, 26);
 	pid = fork();
-	ck_assert_int_ge(pid, 0);
 	if (pid == 0)
 		child(&world, blocks);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+	support_await_child(pid);
 	ck_assert_int_eq(lines(), 0);
 	clock_to(&world, 126);
 	ck_assert_int_eq(lines(), 1);

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <time.h>
+#include <sys/wait.h>
 
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -566,6 +567,32 @@ void support_join_fn(struct evwork_group *group, int status, void *arg)
 		record->on(record, group);
 	if (record->frees)
 		record->free_rc = evwork_group_free(group);
+}
+
+void support_await_child(pid_t child)
+{
+	int status = -1;
+
+	ck_assert_int_gt(child, 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_msg(WIFEXITED(status), "the child was killed, status %x", (unsigned)status);
+	ck_assert_msg(WEXITSTATUS(status) == 0, "the child ended with %d", WEXITSTATUS(status));
+}
+
+int support_guard_acquire(struct evwork_guard *guard, const struct evwork_job *job,
+	struct evwork_permit *permit)
+{
+	(void)job;
+	(void)permit;
+	return EVWORK_CONTAINER(guard, struct support_guard, guard)->answer;
+}
+
+void support_guard_release(struct evwork_guard *guard, const struct evwork_permit *permit,
+	const struct evwork_end *end)
+{
+	(void)guard;
+	(void)permit;
+	(void)end;
 }
 
 /* What many programs do with a world. */

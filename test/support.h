@@ -137,8 +137,22 @@ int support_thread_count(void);
  * good. */
 bool support_forks(void);
 
+/* What fork returned to the parent: waits for the child, which must end with status 0. */
+void support_await_child(pid_t child);
+
 /* Runs fn(arg) on another thread and waits until it has ended. */
 void support_elsewhere(void (*fn)(void *arg), void *arg);
+
+/* A guard of a lane that answers each job alike, 0 or an error, and keeps nothing. */
+struct support_guard {
+	struct evwork_guard guard;
+	int answer;
+};
+int support_guard_acquire(struct evwork_guard *guard, const struct evwork_job *job,
+	struct evwork_permit *permit);
+void support_guard_release(struct evwork_guard *guard, const struct evwork_permit *permit,
+	const struct evwork_end *end);
+#define SUPPORT_GUARD(answer) { { support_guard_acquire, support_guard_release }, (answer) }
 
 /* Sends stdout and stderr away from begin to end, which returns how many bytes
  * were written; no more than a pipe takes. */
