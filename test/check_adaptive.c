@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <math.h>
 
@@ -17,12 +17,6 @@
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 enum { GUESTS = 8 };
 
@@ -678,8 +672,8 @@ START_TEST(crowds)
 	memset(&crowd, 0, sizeof(crowd));
 	open_scene(&crowd.scene, (struct evwork_adaptive_options) {
 		.algorithm = EVWORK_ADAPTIVE_FIXED, .limit = BOUND });
-	crowd.rounds = SANITIZED || support_slow() > 1 ? 30000 : 300000;
-	crowd.wanted = SANITIZED || support_slow() > 1 ? 300 : 3000;
+	crowd.rounds = scaled(300000);
+	crowd.wanted = scaled(3000);
 	for (i = 0; i < GUESTS; i++) {
 		crowd.scene.guests[i].on = served;
 		ck_assert_int_eq(await(&crowd.scene, i, NULL), 0);

@@ -10,37 +10,9 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #define MS INT64_C(1000000)
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-/* Check's own record of each assertion would take longer than the test. */
-#define expect(condition, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg(#condition " does not hold: " __VA_ARGS__); \
-} while (0)
-
-static uint64_t stress_seed;
-static _Thread_local uint64_t chance_state;
-
-static void chance_seed(uint64_t stream)
-{
-	chance_state = (stress_seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
-}
-
-static int chance(int n)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
-}
 
 /* The model. */
 
@@ -426,7 +398,7 @@ START_TEST(crowds)
 	world_open(&crowd.world, 1);
 	options.loop = crowd.world.loop;
 	options.arg = &crowd;
-	crowd.rounds = SANITIZED || support_slow() > 1 ? 20000 : 200000;
+	crowd.rounds = scaled(200000);
 	ck_assert_int_eq(evwork_breaker_new(&options, &crowd.breaker), 0);
 	for (i = 0; i < THREADS; i++) {
 		crowd.users[i].crowd = &crowd;
@@ -461,12 +433,10 @@ END_TEST
 
 int main(void)
 {
-	const char *seed = getenv("EVWORK_STRESS_SEED");
 	Suite *suite = suite_create("breaker_model");
 	TCase *model = support_case(suite, "model");
 
-	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
-	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)stress_seed);
+	stress_begin();
 	tcase_add_test(model, as_the_model);
 	tcase_add_test(model, crowds);
 	return support_run(suite);

@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <math.h>
 
@@ -19,12 +19,6 @@
 #define SECOND INT64_C(1000000000)
 /* Times start just below a roll-over of 32 bits, so that none is 0. */
 #define START (INT64_C(4) * SECOND + 294967290)
-
-/* For what is asserted in every step. */
-#define expect(condition, format, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg("%s does not hold: " format, #condition, __VA_ARGS__); \
-} while (0)
 
 static struct evwork_bucket bucket_of(double rate, int64_t burst)
 {
@@ -280,21 +274,6 @@ END_TEST
 
 /* The random steps. */
 
-static uint64_t seed, chance_state;
-
-static uint64_t chance(void)
-{
-	chance_state ^= chance_state >> 12;
-	chance_state ^= chance_state << 25;
-	chance_state ^= chance_state >> 27;
-	return chance_state * UINT64_C(2685821657736338717);
-}
-
-static int64_t below(int64_t bound)
-{
-	return (int64_t)(chance() % (uint64_t)bound);
-}
-
 #ifdef __SIZEOF_INT128__
 
 __extension__ typedef __int128 exact;
@@ -314,18 +293,18 @@ static double some_rate(void)
 {
 	double rate;
 
-	switch (below(5)) {
+	switch (chance(5)) {
 	case 0:
-		return (double)below(1000);
+		return (double)chance(1000);
 	case 1:
-		return (double)below(1 << 20);
+		return (double)chance_below(1 << 20);
 	case 2:
-		rate = (double)(chance() >> 11) / 9007199254740992.0;
+		rate = (double)(chance_bits() >> 11) / 9007199254740992.0;
 		return rate < 1.0 / 128 ? 1.0 / 3 : rate;
 	case 3:
-		return (double)(1 + below(1000)) / (double)(1 + below(100));
+		return (double)(1 + chance(1000)) / (double)(1 + chance(100));
 	default:
-		rate = (double)(chance() >> 11) / 9007199254740992.0 * 1048576;
+		rate = (double)(chance_bits() >> 11) / 9007199254740992.0 * 1048576;
 		return rate < 1.0 / 128 ? 0.1 : rate;
 	}
 }
@@ -375,7 +354,7 @@ static int64_t model_floor(exact units)
 
 static void step_take(struct evwork_bucket *bucket, struct model *model, int64_t now)
 {
-	int64_t n = below(model->burst + 2);
+	int64_t n = chance_below(model->burst + 2);
 	int rc = evwork_bucket_take(bucket, n, now);
 	exact left = model_units(model, now) - n * FINE;
 
@@ -389,7 +368,7 @@ static void step_take(struct evwork_bucket *bucket, struct model *model, int64_t
 
 static void step_debit(struct evwork_bucket *bucket, struct model *model, int64_t now)
 {
-	int64_t n = below(model->burst + 2), most = below(10 * SECOND), act = 0, wait;
+	int64_t n = chance_below(model->burst + 2), most = chance_below(10 * SECOND), act = 0, wait;
 	int rc = evwork_bucket_debit(bucket, n, most, now, &act);
 	exact left = model_units(model, now) - n * FINE;
 
@@ -406,7 +385,7 @@ static void step_debit(struct evwork_bucket *bucket, struct model *model, int64_
 
 static void step_give_back(struct evwork_bucket *bucket, struct model *model, int64_t now)
 {
-	int64_t n = below(model->burst + 2);
+	int64_t n = chance_below(model->burst + 2);
 	exact full = model->burst * FINE, units = model_units(model, now);
 
 	evwork_bucket_give_back(bucket, n, now);
@@ -433,13 +412,13 @@ static void expect_rounded(const struct evwork_bucket *bucket, struct model *mod
 static void step_change(struct evwork_bucket *bucket, struct model *model, int64_t now)
 {
 	model_settle(model, now);
-	if (below(2)) {
+	if (chance(2)) {
 		double rate = some_rate();
 
 		evwork_bucket_set_rate(bucket, rate, now);
 		model->gain = gain_of(rate);
 	} else {
-		model->burst = below(4) ? 1 + below(20) : below(1 << 18);
+		model->burst = chance(4) ? 1 + chance(20) : chance_below(1 << 18);
 		evwork_bucket_set_burst(bucket, model->burst, now);
 		if (model->level > model->burst * FINE)
 			model->level = model->burst * FINE;
@@ -449,7 +428,7 @@ static void step_change(struct evwork_bucket *bucket, struct model *model, int64
 
 static void step_ask(const struct evwork_bucket *bucket, const struct model *model, int64_t now)
 {
-	int64_t n = below(model->burst + 2);
+	int64_t n = chance_below(model->burst + 2);
 	exact units = model_units(model, now);
 
 	expect(evwork_bucket_available(bucket, now) == model_floor(units), "%d", 0);
@@ -464,21 +443,21 @@ static void step_ask(const struct evwork_bucket *bucket, const struct model *mod
 
 static int64_t some_time(void)
 {
-	switch (below(6)) {
+	switch (chance(6)) {
 	case 0:
 		return 0;
 	case 1:
-		return below(10);
+		return chance(10);
 	case 2:
-		return below(100 * SECOND);
+		return chance_below(100 * SECOND);
 	default:
-		return below(SECOND / 100);
+		return chance_below(SECOND / 100);
 	}
 }
 
 static void step(struct evwork_bucket *bucket, struct model *model, int64_t now)
 {
-	switch (below(100)) {
+	switch (chance(100)) {
 	case 0: case 1:
 		step_change(bucket, model, now);
 		break;
@@ -505,7 +484,7 @@ START_TEST(agrees_with_fractions)
 	struct model model = { .level = 10 * FINE, .gain = gain_of(10), .burst = 10, .at = START };
 	int64_t now = START, i, steps = 1000000 / support_slow();
 
-	chance_state = seed | 1;
+	chance_seed(0);
 	for (i = 0; i < steps; i++) {
 		/* What is counted starts anew before it outgrows the model. */
 		if (i % 1000 == 0) {
@@ -528,21 +507,21 @@ START_TEST(wide_numbers)
 {
 	int i;
 
-	chance_state = seed | 1;
+	chance_seed(0);
 	for (i = 0; i < 200000 / support_slow(); i++) {
-		uint64_t a = chance() >> below(64), b = (chance() >> below(64)) | 1, rest;
+		uint64_t a = chance_bits() >> chance(64), b = (chance_bits() >> chance(64)) | 1, rest;
 		exact product = (exact)a * (exact)(b >> 1), value;
 		wide wide_product = evwork__wide_mul(a, b >> 1), quotient;
-		int by = (int)below(40) - 20;
+		int by = chance(40) - 20;
 
 		expect(wide_product._low == (uint64_t)product &&
 			wide_product._high == (int64_t)(product >> 64), "%d", i);
-		b >>= 1 + below(3);
+		b >>= 1 + chance(3);
 		b = b ? b : 1;
 		quotient = wide_divide(wide_product, b, &rest);
 		expect(quotient._low == (uint64_t)(product / b) && rest == (uint64_t)(product % b) &&
 			quotient._high == (int64_t)((product / b) >> 64), "%d", i);
-		value = below(2) ? -(product >> 24) : product >> 24;
+		value = chance(2) ? -(product >> 24) : product >> 24;
 		quotient._high = (int64_t)(value >> 64);
 		quotient._low = (uint64_t)value;
 		quotient = wide_shift(quotient, by);
@@ -603,9 +582,6 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *given = getenv("EVWORK_BUCKET_SEED");
-
-	seed = given ? strtoull(given, NULL, 0) : sys_random();
-	support_note("EVWORK_BUCKET_SEED=%llu", (unsigned long long)seed);
+	stress_begin();
 	return support_run(suite());
 }

@@ -10,34 +10,12 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <sched.h>
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-static uint64_t stress_seed;
-static _Thread_local uint64_t chance_state;
-
-static void chance_seed(uint64_t stream)
-{
-	chance_state = (stress_seed + stream * UINT64_C(0x9e3779b97f4a7c15)) | 1;
-}
-
-static int chance(int n)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
-}
 
 struct dependency {
 	struct evwork_breaker *breaker;
@@ -363,7 +341,7 @@ START_TEST(no_permit_is_lost)
 	int feeding, i;
 
 	memset(&storm, 0, sizeof(storm));
-	storm.rounds = SANITIZED || support_slow() > 1 ? 5000 : 50000;
+	storm.rounds = scaled(50000);
 	world_open(&storm.world, 2);
 	open_dependency(&storm.it, &storm.world, (struct evwork_breaker_options) { .window = 16,
 		.min_calls = 8, .failure_percent = 60, .open_ms = 1, .trials = 3, .half_open_ms = 5 },
@@ -399,12 +377,10 @@ END_TEST
 
 int main(void)
 {
-	const char *seed = getenv("EVWORK_STRESS_SEED");
 	Suite *suite = suite_create("guards");
 	TCase *guards = support_case(suite, "guards");
 
-	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
-	support_note("EVWORK_STRESS_SEED=%llu", (unsigned long long)stress_seed);
+	stress_begin();
 	tcase_add_test(guards, refused_by_the_last);
 	tcase_add_test(guards, refused_by_the_second);
 	tcase_add_test(guards, held_and_cancelled);

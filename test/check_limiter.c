@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -23,12 +23,6 @@
 #define SECOND INT64_C(1000000000)
 #define MS SYS_NS_PER_MS
 #define START (INT64_C(4) * SECOND + 294967290)
-
-/* For what is asserted in every step. On the test's own thread only. */
-#define expect(condition, format, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg("%s does not hold: " format, #condition, __VA_ARGS__); \
-} while (0)
 
 /* A limiter on a manual clock. */
 struct bench {
@@ -513,21 +507,6 @@ END_TEST
 
 /* Random steps, with reservations. */
 
-static uint64_t seed, chance_state;
-
-static uint64_t chance(void)
-{
-	chance_state ^= chance_state >> 12;
-	chance_state ^= chance_state << 25;
-	chance_state ^= chance_state >> 27;
-	return chance_state * UINT64_C(2685821657736338717);
-}
-
-static int64_t below(int64_t bound)
-{
-	return (int64_t)(chance() % (uint64_t)bound);
-}
-
 #ifdef __SIZEOF_INT128__
 
 __extension__ typedef __int128 exact;
@@ -581,7 +560,7 @@ static int64_t act_of(const struct model *model, const struct event *event)
 
 static void step_allow(struct bench *bench, struct model *model, int64_t now)
 {
-	int64_t n = below(model->burst + 2);
+	int64_t n = chance_below(model->burst + 2);
 	int rc = evwork_limiter_allow(bench->limiter, n);
 	exact left = units_at(model, now) - n * FINE;
 
@@ -595,8 +574,8 @@ static void step_allow(struct bench *bench, struct model *model, int64_t now)
 
 static void step_reserve(struct bench *bench, struct model *model, int64_t now)
 {
-	int k = (int)below(HELD);
-	int64_t n = below(model->burst + 1), most = below(10 * SECOND);
+	int k = chance(HELD);
+	int64_t n = chance_below(model->burst + 1), most = chance_below(10 * SECOND);
 	struct event event = { now, n * FINE - units_at(model, now) };
 	struct evwork_reservation held;
 	int rc;
@@ -631,7 +610,7 @@ static bool is_last(const struct model *model, const struct event *event)
 
 static void step_cancel(struct model *model, int64_t now)
 {
-	int k = (int)below(HELD);
+	int k = chance(HELD);
 	struct event *event = &model->slots[k].event;
 	exact back, full = model->burst * FINE;
 
@@ -667,12 +646,12 @@ static void step_change(struct bench *bench, struct model *model, int64_t now)
 	int k;
 
 	settle(model, now);
-	if (below(2)) {
-		model->rate = (double)(1 + below(1 << 20)) / 1024;
+	if (chance(2)) {
+		model->rate = (double)(1 + chance_below(1 << 20)) / 1024;
 		model->gain = (exact)(model->rate * 1024) << 30;
 		expect(evwork_limiter_set_rate(bench->limiter, model->rate) == 0, "%d", 0);
 	} else {
-		model->burst = 1 + below(below(2) ? 20 : 10000);
+		model->burst = 1 + chance_below(chance(2) ? 20 : 10000);
 		expect(evwork_limiter_set_burst(bench->limiter, model->burst) == 0, "%d", 0);
 		if (model->level > model->burst * FINE)
 			model->level = model->burst * FINE;
@@ -693,7 +672,7 @@ static void step_change(struct bench *bench, struct model *model, int64_t now)
 
 static void step(struct bench *bench, struct model *model, int64_t now)
 {
-	switch (below(50)) {
+	switch (chance(50)) {
 	case 0:
 		step_change(bench, model, now);
 		break;
@@ -719,9 +698,10 @@ START_TEST(agrees_with_fractions)
 	int64_t i, now = START, steps = 1000000 / support_slow();
 
 	bench_open(&bench, 10, 10);
-	chance_state = seed | 1;
+	chance_seed(0);
 	for (i = 0; i < steps; i++) {
-		int64_t dt = below(3) ? below(SECOND / 50) : below(4) ? 0 : below(10 * SECOND);
+		int64_t dt = chance(3) ? chance_below(SECOND / 50) :
+			chance(4) ? 0 : chance_below(10 * SECOND);
 
 		if (i % 1000 == 0) {
 			model.taken = 10 * FINE - model.level;
@@ -836,9 +816,6 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *given = getenv("EVWORK_LIMITER_SEED");
-
-	seed = given ? strtoull(given, NULL, 0) : sys_random();
-	support_note("EVWORK_LIMITER_SEED=%llu", (unsigned long long)seed);
+	stress_begin();
 	return support_run(suite());
 }

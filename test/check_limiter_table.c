@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -20,11 +20,6 @@
 #define SECOND INT64_C(1000000000)
 #define MS SYS_NS_PER_MS
 #define START SECOND
-
-#define expect(condition, format, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg("%s does not hold: " format, #condition, __VA_ARGS__); \
-} while (0)
 
 struct hall {
 	struct evwork_clock *clock;
@@ -375,16 +370,6 @@ END_TEST
 
 /* Many keys. */
 
-static uint64_t seed, chance_state;
-
-static uint64_t chance(void)
-{
-	chance_state ^= chance_state >> 12;
-	chance_state ^= chance_state << 25;
-	chance_state ^= chance_state >> 27;
-	return chance_state * UINT64_C(2685821657736338717);
-}
-
 /* Random decisions over more keys than there is room for agree with one bucket for each key
  * that is never forgotten; and what is refused for want of room is refused because no
  * bucket of those in the table is full: S-LIM-15. */
@@ -400,14 +385,14 @@ START_TEST(agrees_with_buckets)
 	hall_open(&hall, 7, 20, ROOM, OPTIONS(.key_size = sizeof(int)));
 	for (i = 0; i < KEYS; i++)
 		ck_assert_int_eq(evwork_bucket_init(&model[i], 7, 20, START), 0);
-	chance_state = seed | 1;
+	chance_seed(0);
 	for (i = 0; i < steps; i++) {
-		int64_t n = (int64_t)(chance() % 22), dt = (int64_t)(chance() % (20 * MS));
+		int64_t n = chance(22), dt = chance_below(20 * MS);
 		int busy = 0, rc, should;
 
 		hall_go(&hall, dt);
 		now += dt;
-		k = (int)(chance() % KEYS);
+		k = chance(KEYS);
 		before = overflowed;
 		rc = evwork_limiter_table_allow(hall.table, &k, sizeof(k), n);
 		overflowed = stats(&hall).overflowed;
@@ -440,6 +425,7 @@ START_TEST(ten_million_keys)
 
 	/* Full again after 100 ms; a key each microsecond is 100,000 in that time. */
 	hall_open(&hall, 10, 1, ROOM, OPTIONS(.key_size = 8));
+	chance_seed(1);
 	blocks = sys_blocks();
 	for (i = 0; i < keys; i++) {
 		int64_t now = START + (int64_t)i * 1000;
@@ -447,7 +433,7 @@ START_TEST(ten_million_keys)
 		granted += evwork_limiter_table_allow_at(hall.table, &i, sizeof(i), 1, now) == 0;
 		/* Nobody gets a second one by being forgotten early. */
 		if (i >= ROOM / 2) {
-			uint64_t old = i - chance() % (ROOM / 2);
+			uint64_t old = i - (uint64_t)chance(ROOM / 2);
 
 			again += evwork_limiter_table_allow_at(hall.table, &old, sizeof(old), 1,
 				now) == 0;
@@ -545,9 +531,6 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *given = getenv("EVWORK_LIMITER_SEED");
-
-	seed = given ? strtoull(given, NULL, 0) : sys_random();
-	support_note("EVWORK_LIMITER_SEED=%llu", (unsigned long long)seed);
+	stress_begin();
 	return support_run(suite());
 }

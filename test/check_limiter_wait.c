@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "stress.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -506,21 +506,6 @@ END_TEST
 
 /* Random stalls. */
 
-static uint64_t seed, chance_state;
-
-static uint64_t chance(void)
-{
-	chance_state ^= chance_state >> 12;
-	chance_state ^= chance_state << 25;
-	chance_state ^= chance_state >> 27;
-	return chance_state * UINT64_C(2685821657736338717);
-}
-
-static int64_t below(int64_t bound)
-{
-	return (int64_t)(chance() % (uint64_t)bound);
-}
-
 enum { VISITORS = 40, GRANTS = 3000 };
 
 struct visitor {
@@ -574,26 +559,26 @@ static void expect_bounded(const struct log *log, int64_t burst, int64_t slack_n
 
 static void visit(struct inn *inn, struct log *log, int64_t number)
 {
-	struct visitor *visitor = &log->visitors[below(VISITORS)];
+	struct visitor *visitor = &log->visitors[chance_below(VISITORS)];
 	struct evwork_reservation held;
 
-	switch (below(10)) {
+	switch (chance(10)) {
 	case 0:
 		if (visitor->n)
 			evwork_limiter_waiter_cancel(&visitor->waiter);
 		break;
 	case 1:
-		if (evwork_limiter_reserve(inn->limiter, 1 + below(3), 200 * MS, &held) == 0 &&
-		    below(2))
+		if (evwork_limiter_reserve(inn->limiter, 1 + chance(3), 200 * MS, &held) == 0 &&
+		    chance(2))
 			ck_assert_int_eq(evwork_reservation_cancel(&held), 0);
 		break;
 	case 2:
-		evwork_limiter_allow(inn->limiter, 1 + below(5));
+		evwork_limiter_allow(inn->limiter, 1 + chance(5));
 		break;
 	default:
 		if (visitor->n)
 			break;
-		visitor->n = 1 + below(5);
+		visitor->n = 1 + chance(5);
 		visitor->number = number;
 		ck_assert_int_eq(evwork_limiter_wait(inn->limiter, visitor->n, NULL,
 			inn->world.loop, &visitor->waiter), 0);
@@ -615,7 +600,7 @@ START_TEST(bounded_in_any_time)
 	inn_open_with(&inn, 100, 5, slacks[_i]);
 	log->loop = inn.world.loop;
 	log->last_number = -1;
-	chance_state = seed | 1;
+	chance_seed(0);
 	for (i = 0; i < VISITORS; i++) {
 		log->visitors[i].log = log;
 		evwork_limiter_waiter_init(&log->visitors[i].waiter, on_visitor);
@@ -624,8 +609,8 @@ START_TEST(bounded_in_any_time)
 		visit(&inn, log, step);
 		world_turns(&inn.world, 4);
 		ck_assert_uint_eq(stats(&inn).granted, (uint64_t)log->count);
-		ck_assert_int_eq(evwork_clock_jump(inn.world.clock, below(20) ? below(30 * MS) :
-			below(3 * SECOND)), 0);
+		ck_assert_int_eq(evwork_clock_jump(inn.world.clock, chance(20) ? chance_below(30 * MS) :
+			chance_below(3 * SECOND)), 0);
 		/* Until nothing more is granted at this time. */
 		world_turns(&inn.world, 4);
 		ck_assert_uint_eq(stats(&inn).granted, (uint64_t)log->count);
@@ -898,19 +883,13 @@ struct crowd {
 	struct evwork_loop *loop;
 	struct evwork_limiter *limiter;
 	struct runner runners[CROWD];
-	uint64_t random;
+	uint64_t stream;
 	int64_t granted, rounds, ended;
 	atomic_bool *stop;
 	struct evwork_timer timer;
 	pthread_t thread;
 	struct evwork_pool *pool;
 };
-
-static uint64_t crowd_chance(struct crowd *crowd)
-{
-	crowd->random = crowd->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return crowd->random >> 33;
-}
 
 static void run_again(struct runner *runner);
 
@@ -930,14 +909,14 @@ static void on_runner(struct evwork_limiter_waiter *waiter, int status)
 static void run_again(struct runner *runner)
 {
 	struct crowd *crowd = runner->crowd;
-	struct runner *other = &crowd->runners[crowd_chance(crowd) % CROWD];
+	struct runner *other = &crowd->runners[chance(CROWD)];
 	int rc;
 
 	if (crowd->rounds == 0)
 		return;
 	crowd->rounds--;
-	runner->n = 1 + (int64_t)(crowd_chance(crowd) % 3);
-	if (evwork_ctx_with_timeout(NULL, crowd->loop, 1 + (int64_t)(crowd_chance(crowd) % 50), 0,
+	runner->n = 1 + chance(3);
+	if (evwork_ctx_with_timeout(NULL, crowd->loop, 1 + chance(50), 0,
 			&runner->ctx) != 0)
 		return;
 	rc = evwork_limiter_wait(crowd->limiter, runner->n, runner->ctx, crowd->loop,
@@ -947,9 +926,9 @@ static void run_again(struct runner *runner)
 		runner->ctx = NULL;
 	}
 	/* Cancels of one's own loop's waiters, by either way. */
-	if (crowd_chance(crowd) % 8 == 0)
+	if (chance(8) == 0)
 		evwork_limiter_waiter_cancel(&other->waiter);
-	else if (crowd_chance(crowd) % 8 == 0 && other->ctx)
+	else if (chance(8) == 0 && other->ctx)
 		evwork_ctx_cancel(other->ctx, 0);
 }
 
@@ -973,6 +952,7 @@ static void *crowd_main(void *arg)
 	struct crowd *crowd = arg;
 	int i;
 
+	chance_seed(crowd->stream);
 	crowd->base = event_base_new();
 	if (evwork_loop_new(crowd->base, crowd->pool, NULL, &crowd->loop) != 0)
 		return NULL;
@@ -1009,7 +989,7 @@ START_TEST(crowds_race)
 	for (i = 0; i < 3; i++) {
 		crowds[i].limiter = limiter;
 		crowds[i].pool = pool;
-		crowds[i].random = seed + (uint64_t)i;
+		crowds[i].stream = (uint64_t)i + 1;
 		crowds[i].rounds = 3000 / support_slow();
 		ck_assert_int_eq(pthread_create(&crowds[i].thread, NULL, crowd_main, &crowds[i]), 0);
 	}
@@ -1083,9 +1063,6 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *given = getenv("EVWORK_LIMITER_SEED");
-
-	seed = given ? strtoull(given, NULL, 0) : sys_random();
-	support_note("EVWORK_LIMITER_SEED=%llu", (unsigned long long)seed);
+	stress_begin();
 	return support_run(suite());
 }

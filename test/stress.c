@@ -36,12 +36,28 @@ bool chance_is_seeded(void)
 	return chance_state != 0;
 }
 
-int chance(int n)
+static uint64_t next_state(void)
 {
 	chance_state ^= chance_state << 13;
 	chance_state ^= chance_state >> 7;
 	chance_state ^= chance_state << 17;
-	return (int)((chance_state >> 20) % (uint64_t)n);
+	return chance_state;
+}
+
+int chance(int n)
+{
+	return (int)((next_state() >> 20) % (uint64_t)n);
+}
+
+uint64_t chance_bits(void)
+{
+	/* The low bits alone are none too random. */
+	return next_state() * UINT64_C(2685821657736338717);
+}
+
+int64_t chance_below(int64_t bound)
+{
+	return (int64_t)(chance_bits() % (uint64_t)bound);
 }
 
 void dawdle(void)

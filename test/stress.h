@@ -28,6 +28,9 @@ void chance_seed(uint64_t stream);
 bool chance_is_seeded(void);
 /* A number from 0 to n - 1. */
 int chance(int n);
+/* 64 random bits, and a number from 0 to bound - 1 of them. */
+uint64_t chance_bits(void);
+int64_t chance_below(int64_t bound);
 /* Some instructions' time, mostly none. */
 void dawdle(void);
 
