@@ -5,12 +5,9 @@
  * hand, metrics, and what is refused. All on a manual clock.
  */
 
-#include "support.h"
+#include "breaker_scene.h"
 
 #include <math.h>
-
-#define START_NS INT64_C(1000000000)
-#define MS INT64_C(1000000)
 
 struct bench {
 	struct evwork_clock *clock;
@@ -36,43 +33,6 @@ static void pass(struct bench *bench, int64_t ns)
 	ck_assert_int_eq(evwork_clock_jump(bench->clock, ns), 0);
 }
 
-/* One call that is let through. */
-static void call_for(struct bench *bench, enum evwork_outcome outcome, int64_t ns)
-{
-	struct evwork_breaker_permit permit = { 0 };
-
-	ck_assert_int_eq(evwork_breaker_acquire(bench->breaker, &permit), 0);
-	ck_assert_int_eq(evwork_breaker_report(&permit, outcome, ns), 0);
-}
-
-static void calls(struct bench *bench, enum evwork_outcome outcome, int n)
-{
-	while (n-- > 0)
-		call_for(bench, outcome, 0);
-}
-
-static int try_acquire(struct bench *bench)
-{
-	struct evwork_breaker_permit permit = { 0 };
-	int rc = evwork_breaker_acquire(bench->breaker, &permit);
-
-	evwork_breaker_drop(&permit);
-	return rc;
-}
-
-static struct evwork_breaker_metrics metrics_of(struct bench *bench)
-{
-	struct evwork_breaker_metrics metrics;
-
-	ck_assert_int_eq(evwork_breaker_metrics(bench->breaker, &metrics), 0);
-	return metrics;
-}
-
-static void expect_state(struct bench *bench, enum evwork_breaker_state state)
-{
-	ck_assert_int_eq(evwork_breaker_state(bench->breaker), (int)state);
-}
-
 /* S-BRK-1, -10: the defaults. 50 failures of 100 open it, for 60 s, then for 10 trials. */
 START_TEST(defaults)
 {
@@ -81,23 +41,23 @@ START_TEST(defaults)
 	int i;
 
 	open_bench(&bench, (struct evwork_breaker_options) { 0 });
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	calls(&bench, EVWORK_FAILURE, 50);
-	calls(&bench, EVWORK_SUCCESS, 49);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	ck_assert_double_eq(metrics_of(&bench).failure_percent, -1);
-	calls(&bench, EVWORK_SUCCESS, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
-	ck_assert_int_eq(metrics_of(&bench).open_until_ns, START_NS + 60000 * MS);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 50);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 49);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).failure_percent, -1);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
+	ck_assert_int_eq(breaker_metrics(bench.breaker).open_until_ns, START_NS + 60000 * MS);
 	pass(&bench, 60000 * MS - 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	pass(&bench, 1);
 	for (i = 0; i < 10; i++)
 		ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permits[i]), 0);
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permits[10]), -EBUSY);
 	for (i = 0; i < 10; i++)
 		ck_assert_int_eq(evwork_breaker_report(&permits[i], EVWORK_SUCCESS, 0), 0);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	close_bench(&bench);
 }
 END_TEST
@@ -109,13 +69,13 @@ START_TEST(default_of_slow)
 	int i;
 
 	open_bench(&bench, (struct evwork_breaker_options) { 0 });
-	call_for(&bench, EVWORK_SUCCESS, 60000 * MS);
+	breaker_call(bench.breaker, EVWORK_SUCCESS, 60000 * MS);
 	for (i = 0; i < 100; i++) {
-		expect_state(&bench, EVWORK_BREAKER_CLOSED);
-		call_for(&bench, EVWORK_SUCCESS, 60000 * MS + 1);
+		expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+		breaker_call(bench.breaker, EVWORK_SUCCESS, 60000 * MS + 1);
 	}
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
-	ck_assert_uint_eq(metrics_of(&bench).slow, 100);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).slow, 100);
 	close_bench(&bench);
 }
 END_TEST
@@ -127,15 +87,15 @@ START_TEST(slow_failures_count_twice)
 
 	open_bench(&bench, (struct evwork_breaker_options) {
 		.window = 8, .min_calls = 4, .slow_ms = 10, .failure_percent = 90, .slow_percent = 90 });
-	call_for(&bench, EVWORK_FAILURE, 10 * MS + 1);
-	call_for(&bench, EVWORK_FAILURE, 10 * MS);
-	call_for(&bench, EVWORK_SUCCESS, 11 * MS);
-	call_for(&bench, EVWORK_SUCCESS, 0);
-	ck_assert_double_eq(metrics_of(&bench).failure_percent, 50);
-	ck_assert_double_eq(metrics_of(&bench).slow_percent, 50);
-	ck_assert_uint_eq(metrics_of(&bench).failure, 2);
-	ck_assert_uint_eq(metrics_of(&bench).success, 2);
-	ck_assert_uint_eq(metrics_of(&bench).slow, 2);
+	breaker_call(bench.breaker, EVWORK_FAILURE, 10 * MS + 1);
+	breaker_call(bench.breaker, EVWORK_FAILURE, 10 * MS);
+	breaker_call(bench.breaker, EVWORK_SUCCESS, 11 * MS);
+	breaker_call(bench.breaker, EVWORK_SUCCESS, 0);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).failure_percent, 50);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).slow_percent, 50);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).failure, 2);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).success, 2);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).slow, 2);
 	close_bench(&bench);
 }
 END_TEST
@@ -148,20 +108,20 @@ START_TEST(refusals)
 
 	open_bench(&bench, (struct evwork_breaker_options) { .trials = 1, .open_ms = 10 });
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_OPEN), 0);
-	ck_assert_int_eq(try_acquire(&bench), -EHOSTDOWN);
+	ck_assert_int_eq(breaker_try(bench.breaker), -EHOSTDOWN);
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_FORCED_OPEN), 0);
-	ck_assert_int_eq(try_acquire(&bench), -EHOSTDOWN);
+	ck_assert_int_eq(breaker_try(bench.breaker), -EHOSTDOWN);
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_HALF_OPEN), 0);
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), 0);
-	ck_assert_int_eq(try_acquire(&bench), -EBUSY);
-	ck_assert_int_eq(metrics_of(&bench).trials_out, 1);
-	ck_assert_uint_eq(metrics_of(&bench).not_permitted, 3);
-	ck_assert_uint_eq(metrics_of(&bench).failure, 0);
+	ck_assert_int_eq(breaker_try(bench.breaker), -EBUSY);
+	ck_assert_int_eq(breaker_metrics(bench.breaker).trials_out, 1);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).not_permitted, 3);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).failure, 0);
 	/* A permit that is held is not lost. */
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), -EBUSY);
-	ck_assert_uint_eq(metrics_of(&bench).not_permitted, 3);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).not_permitted, 3);
 	ck_assert_int_eq(evwork_breaker_report(&permit, EVWORK_SUCCESS, 0), 0);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	close_bench(&bench);
 }
 END_TEST
@@ -184,14 +144,14 @@ START_TEST(reports)
 	evwork_breaker_drop(&permit);
 	evwork_breaker_drop(&permit);
 	evwork_breaker_drop(NULL);
-	ck_assert_uint_eq(metrics_of(&bench).ignored, 1);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).ignored, 1);
 	ck_assert_int_eq(evwork_breaker_report(&permit, EVWORK_SUCCESS, 0), -EALREADY);
 	ck_assert_int_eq(evwork_breaker_report_status(&permit, 0, 0), -EALREADY);
 	/* The lost permit has not wedged it. */
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), 0);
 	ck_assert_int_eq(evwork_breaker_report(&permit, EVWORK_SUCCESS, 0), 0);
 	ck_assert_int_eq(evwork_breaker_report(&permit, EVWORK_FAILURE, 0), -EALREADY);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	close_bench(&bench);
 }
 END_TEST
@@ -207,24 +167,24 @@ START_TEST(stale_permits)
 		.trial_rule = EVWORK_BREAKER_CONSECUTIVE });
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &closed[0]), 0);
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &closed[1]), 0);
-	calls(&bench, EVWORK_FAILURE, 1);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
 	pass(&bench, 10 * MS);
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &trial), 0);
 	/* Calls from before the opening decide no trial. */
 	ck_assert_int_eq(evwork_breaker_report(&closed[0], EVWORK_FAILURE, 0), 0);
-	expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	pass(&bench, 10 * MS);
-	expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
 	/* Nor do trials of another half open. */
 	ck_assert_int_eq(evwork_breaker_report(&trial, EVWORK_FAILURE, 0), 0);
-	ck_assert_int_eq(metrics_of(&bench).trials_out, 0);
-	calls(&bench, EVWORK_SUCCESS, 2);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	ck_assert_int_eq(breaker_metrics(bench.breaker).trials_out, 0);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 2);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	ck_assert_int_eq(evwork_breaker_report(&closed[1], EVWORK_FAILURE, 0), 0);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	ck_assert_uint_eq(metrics_of(&bench).stale, 3);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).stale, 3);
 	close_bench(&bench);
 }
 END_TEST
@@ -244,7 +204,7 @@ START_TEST(outcomes_count_when_reported)
 	pass(&bench, 1000 * MS);
 	for (i = 0; i < 4; i++)
 		ck_assert_int_eq(evwork_breaker_report(&permits[i], EVWORK_FAILURE, 0), 0);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	close_bench(&bench);
 }
 END_TEST
@@ -255,19 +215,19 @@ START_TEST(window_of_outcomes)
 	struct bench bench;
 
 	open_bench(&bench, (struct evwork_breaker_options) { .window = 4, .failure_percent = 75 });
-	calls(&bench, EVWORK_FAILURE, 2);
-	calls(&bench, EVWORK_SUCCESS, 1);
-	ck_assert_double_eq(metrics_of(&bench).failure_percent, -1);
-	calls(&bench, EVWORK_SUCCESS, 1);
-	ck_assert_double_eq(metrics_of(&bench).failure_percent, 50);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 2);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).failure_percent, -1);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).failure_percent, 50);
 	/* The oldest two, failures, leave. */
-	calls(&bench, EVWORK_FAILURE, 2);
-	ck_assert_double_eq(metrics_of(&bench).failure_percent, 50);
-	calls(&bench, EVWORK_IGNORE, 10);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
-	ck_assert_uint_eq(metrics_of(&bench).ignored, 10);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 2);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).failure_percent, 50);
+	breaker_calls(bench.breaker, EVWORK_IGNORE, 10);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).ignored, 10);
 	close_bench(&bench);
 }
 END_TEST
@@ -278,10 +238,10 @@ START_TEST(success_trips)
 	struct bench bench;
 
 	open_bench(&bench, (struct evwork_breaker_options) { .window = 10, .min_calls = 4 });
-	calls(&bench, EVWORK_FAILURE, 3);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	calls(&bench, EVWORK_SUCCESS, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 3);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	close_bench(&bench);
 }
 END_TEST
@@ -293,20 +253,20 @@ START_TEST(window_of_time)
 
 	open_bench(&bench, (struct evwork_breaker_options) { .window = 2, .slot_ms = 10,
 		.min_calls = 4, .failure_percent = 100 });
-	calls(&bench, EVWORK_FAILURE, 2);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 2);
 	pass(&bench, 20 * MS - 1);
-	ck_assert_uint_eq(metrics_of(&bench).calls, 2);
-	calls(&bench, EVWORK_FAILURE, 1);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).calls, 2);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
 	pass(&bench, 1);
 	/* The first slot is gone, though nothing was reported in the third. */
-	ck_assert_uint_eq(metrics_of(&bench).calls, 1);
-	calls(&bench, EVWORK_FAILURE, 1);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).calls, 1);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
 	pass(&bench, 100000 * MS);
-	ck_assert_uint_eq(metrics_of(&bench).calls, 0);
-	calls(&bench, EVWORK_FAILURE, 3);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).calls, 0);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 3);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	close_bench(&bench);
 }
 END_TEST
@@ -319,13 +279,13 @@ START_TEST(window_that_tumbles)
 	open_bench(&bench, (struct evwork_breaker_options) { .window = 1, .slot_ms = 10,
 		.min_calls = 2 });
 	pass(&bench, 10 * MS - 1);
-	calls(&bench, EVWORK_FAILURE, 1);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
 	pass(&bench, 1);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	pass(&bench, 10 * MS - 1);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	close_bench(&bench);
 }
 END_TEST
@@ -337,13 +297,13 @@ START_TEST(consecutive)
 
 	open_bench(&bench, (struct evwork_breaker_options) { .rule = EVWORK_BREAKER_CONSECUTIVE,
 		.in_a_row = 3 });
-	calls(&bench, EVWORK_FAILURE, 2);
-	calls(&bench, EVWORK_SUCCESS, 1);
-	calls(&bench, EVWORK_FAILURE, 2);
-	calls(&bench, EVWORK_IGNORE, 5);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 2);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 2);
+	breaker_calls(bench.breaker, EVWORK_IGNORE, 5);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	close_bench(&bench);
 }
 END_TEST
@@ -358,14 +318,14 @@ START_TEST(open_ends_on_time)
 		open_bench(&bench, (struct evwork_breaker_options) {
 			.initial = EVWORK_BREAKER_OPEN, .open_ms = 1 });
 		pass(&bench, MS - 1);
-		ck_assert_int_eq(try_acquire(&bench), -EHOSTDOWN);
+		ck_assert_int_eq(breaker_try(bench.breaker), -EHOSTDOWN);
 		pass(&bench, 1);
 		if (by_look)
-			expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
+			expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
 		else
-			ck_assert_int_eq(try_acquire(&bench), 0);
-		ck_assert_uint_eq(metrics_of(&bench).transitions, 1);
-		ck_assert_int_eq(metrics_of(&bench).open_until_ns, 0);
+			ck_assert_int_eq(breaker_try(bench.breaker), 0);
+		ck_assert_uint_eq(breaker_metrics(bench.breaker).transitions, 1);
+		ck_assert_int_eq(breaker_metrics(bench.breaker).open_until_ns, 0);
 		close_bench(&bench);
 	}
 }
@@ -383,7 +343,7 @@ START_TEST(trials)
 	for (i = 0; i < 10; i++) {
 		ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permits[0]), 0);
 		ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permits[1]), 0);
-		ck_assert_int_eq(try_acquire(&bench), -EBUSY);
+		ck_assert_int_eq(breaker_try(bench.breaker), -EBUSY);
 		ck_assert_int_eq(evwork_breaker_report(&permits[0], EVWORK_IGNORE, 0), 0);
 		evwork_breaker_drop(&permits[1]);
 	}
@@ -391,10 +351,10 @@ START_TEST(trials)
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permits[0]), 0);
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permits[1]), 0);
 	ck_assert_int_eq(evwork_breaker_report(&permits[0], EVWORK_SUCCESS, 0), 0);
-	ck_assert_int_eq(try_acquire(&bench), -EBUSY);
-	ck_assert_int_eq(metrics_of(&bench).trials_out, 1);
+	ck_assert_int_eq(breaker_try(bench.breaker), -EBUSY);
+	ck_assert_int_eq(breaker_metrics(bench.breaker).trials_out, 1);
 	ck_assert_int_eq(evwork_breaker_report(&permits[1], EVWORK_SUCCESS, 0), 0);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	close_bench(&bench);
 }
 END_TEST
@@ -417,11 +377,11 @@ START_TEST(trial_by_rate)
 			.initial = EVWORK_BREAKER_HALF_OPEN, .min_calls = rows[i].min_calls,
 			.slow_ms = 1, .slow_percent = 75 });
 		for (k = 0; k < needed; k++) {
-			expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
-			call_for(&bench, k < rows[i].failures ? EVWORK_FAILURE : EVWORK_SUCCESS,
+			expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
+			breaker_call(bench.breaker, k < rows[i].failures ? EVWORK_FAILURE : EVWORK_SUCCESS,
 				k < rows[i].slow ? 2 * MS : 0);
 		}
-		expect_state(&bench, rows[i].then);
+		expect_breaker(bench.breaker, rows[i].then);
 		close_bench(&bench);
 	}
 }
@@ -434,14 +394,14 @@ START_TEST(trial_in_a_row)
 
 	open_bench(&bench, (struct evwork_breaker_options) { .open_ms = 1, .trials = 3,
 		.initial = EVWORK_BREAKER_HALF_OPEN, .trial_rule = EVWORK_BREAKER_CONSECUTIVE });
-	calls(&bench, EVWORK_SUCCESS, 2);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 2);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	pass(&bench, MS);
-	calls(&bench, EVWORK_SUCCESS, 2);
-	expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
-	calls(&bench, EVWORK_SUCCESS, 1);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 2);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	close_bench(&bench);
 }
 END_TEST
@@ -460,18 +420,18 @@ START_TEST(undecided)
 			.trial_rule = EVWORK_BREAKER_CONSECUTIVE, .undecided_closes = closes });
 		ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), 0);
 		pass(&bench, 5 * MS - 1);
-		expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
+		expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
 		pass(&bench, 1);
 		/* Too late, though nobody has looked (S-BRK-4). */
 		ck_assert_int_eq(evwork_breaker_report(&permit, EVWORK_SUCCESS, 0), 0);
-		ck_assert_uint_eq(metrics_of(&bench).stale, 1);
-		expect_state(&bench, closes ? EVWORK_BREAKER_CLOSED : EVWORK_BREAKER_OPEN);
+		ck_assert_uint_eq(breaker_metrics(bench.breaker).stale, 1);
+		expect_breaker(bench.breaker, closes ? EVWORK_BREAKER_CLOSED : EVWORK_BREAKER_OPEN);
 		close_bench(&bench);
 
 		open_bench(&bench, (struct evwork_breaker_options) {
 			.initial = EVWORK_BREAKER_HALF_OPEN });
 		pass(&bench, EVWORK_NEVER);
-		expect_state(&bench, EVWORK_BREAKER_HALF_OPEN);
+		expect_breaker(bench.breaker, EVWORK_BREAKER_HALF_OPEN);
 		close_bench(&bench);
 	}
 }
@@ -479,7 +439,7 @@ END_TEST
 
 static int64_t wait_of(struct bench *bench)
 {
-	return metrics_of(bench).open_until_ns - evwork_clock_now(bench->clock);
+	return breaker_metrics(bench->breaker).open_until_ns - evwork_clock_now(bench->clock);
 }
 
 /* S-BRK-15: longer each time up to a cap, and from the start once it was closed. */
@@ -494,12 +454,12 @@ START_TEST(waits_grow)
 		.trials = 1, .trial_rule = EVWORK_BREAKER_CONSECUTIVE });
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < 5; i++) {
-			calls(&bench, EVWORK_FAILURE, 1);
+			breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
 			ck_assert_int_eq(wait_of(&bench) / MS, waits[i]);
 			pass(&bench, wait_of(&bench));
 		}
-		calls(&bench, EVWORK_SUCCESS, 1);
-		expect_state(&bench, EVWORK_BREAKER_CLOSED);
+		breaker_calls(bench.breaker, EVWORK_SUCCESS, 1);
+		expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
 	}
 	close_bench(&bench);
 
@@ -509,7 +469,7 @@ START_TEST(waits_grow)
 	for (i = 0; i < 3; i++) {
 		ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_HALF_OPEN), 0);
 		ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_OPEN), 0);
-		ck_assert_int_eq(metrics_of(&bench).open_until_ns, EVWORK_NEVER);
+		ck_assert_int_eq(breaker_metrics(bench.breaker).open_until_ns, EVWORK_NEVER);
 	}
 	close_bench(&bench);
 }
@@ -529,11 +489,11 @@ START_TEST(by_hand)
 
 			open_bench(&bench, (struct evwork_breaker_options) {
 				.initial = (enum evwork_breaker_state)from });
-			expect_state(&bench, (enum evwork_breaker_state)from);
+			expect_breaker(bench.breaker, (enum evwork_breaker_state)from);
 			ck_assert_int_eq(evwork_breaker_set(bench.breaker,
 				(enum evwork_breaker_state)to), may ? 0 : -EINVAL);
-			expect_state(&bench, (enum evwork_breaker_state)(may ? to : from));
-			ck_assert_uint_eq(metrics_of(&bench).transitions, may && from != to);
+			expect_breaker(bench.breaker, (enum evwork_breaker_state)(may ? to : from));
+			ck_assert_uint_eq(breaker_metrics(bench.breaker).transitions, may && from != to);
 			close_bench(&bench);
 		}
 	}
@@ -550,24 +510,24 @@ START_TEST(begins_anew)
 	open_bench(&bench, (struct evwork_breaker_options) { .window = 4, .open_factor = 10,
 		.open_ms = 1 });
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), 0);
-	calls(&bench, EVWORK_FAILURE, 3);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 3);
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_CLOSED), 0);
-	ck_assert_uint_eq(metrics_of(&bench).calls, 0);
-	ck_assert_uint_eq(metrics_of(&bench).transitions, 0);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).calls, 0);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).transitions, 0);
 	ck_assert_int_eq(evwork_breaker_report(&permit, EVWORK_FAILURE, 0), 0);
-	ck_assert_uint_eq(metrics_of(&bench).calls, 0);
-	calls(&bench, EVWORK_FAILURE, 4);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).calls, 0);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 4);
 	pass(&bench, MS);
-	ck_assert_int_eq(try_acquire(&bench), 0);
+	ck_assert_int_eq(breaker_try(bench.breaker), 0);
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_OPEN), 0);
 	ck_assert_int_eq(wait_of(&bench), 10 * MS);
 	ck_assert_int_eq(evwork_breaker_reset(bench.breaker), 0);
-	metrics = metrics_of(&bench);
+	metrics = breaker_metrics(bench.breaker);
 	ck_assert_int_eq(metrics.state, EVWORK_BREAKER_CLOSED);
 	ck_assert_uint_eq(metrics.success + metrics.failure + metrics.slow + metrics.ignored +
 		metrics.stale + metrics.not_permitted + metrics.transitions + metrics.calls, 0);
 	ck_assert_double_eq(metrics.failure_percent, -1);
-	calls(&bench, EVWORK_FAILURE, 4);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 4);
 	ck_assert_int_eq(wait_of(&bench), MS);
 	close_bench(&bench);
 }
@@ -581,20 +541,20 @@ START_TEST(special_states)
 	open_bench(&bench, (struct evwork_breaker_options) { .window = 4, .open_ms = 1,
 		.initial = EVWORK_BREAKER_FORCED_OPEN });
 	pass(&bench, EVWORK_NEVER / 2);
-	ck_assert_int_eq(try_acquire(&bench), -EHOSTDOWN);
-	expect_state(&bench, EVWORK_BREAKER_FORCED_OPEN);
+	ck_assert_int_eq(breaker_try(bench.breaker), -EHOSTDOWN);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_FORCED_OPEN);
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_DISABLED), 0);
-	calls(&bench, EVWORK_FAILURE, 10);
-	calls(&bench, EVWORK_IGNORE, 1);
-	ck_assert_uint_eq(metrics_of(&bench).failure, 0);
-	ck_assert_uint_eq(metrics_of(&bench).ignored, 0);
-	ck_assert_uint_eq(metrics_of(&bench).calls, 0);
-	expect_state(&bench, EVWORK_BREAKER_DISABLED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 10);
+	breaker_calls(bench.breaker, EVWORK_IGNORE, 1);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).failure, 0);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).ignored, 0);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).calls, 0);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_DISABLED);
 	ck_assert_int_eq(evwork_breaker_set(bench.breaker, EVWORK_BREAKER_METRICS_ONLY), 0);
-	calls(&bench, EVWORK_FAILURE, 10);
-	expect_state(&bench, EVWORK_BREAKER_METRICS_ONLY);
-	ck_assert_uint_eq(metrics_of(&bench).failure, 10);
-	ck_assert_double_eq(metrics_of(&bench).failure_percent, 100);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 10);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_METRICS_ONLY);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).failure, 10);
+	ck_assert_double_eq(breaker_metrics(bench.breaker).failure_percent, 100);
 	close_bench(&bench);
 }
 END_TEST
@@ -625,7 +585,7 @@ START_TEST(classifies)
 
 		ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), 0);
 		ck_assert_int_eq(evwork_breaker_report_status(&permit, rows[i].status, 1), 0);
-		metrics = metrics_of(&bench);
+		metrics = breaker_metrics(bench.breaker);
 		ck_assert_uint_eq(rows[i].outcome == EVWORK_SUCCESS ? metrics.success :
 			rows[i].outcome == EVWORK_FAILURE ? metrics.failure : metrics.ignored, 1);
 		ck_assert_uint_eq(metrics.success + metrics.failure + metrics.ignored, 1);
@@ -637,7 +597,7 @@ START_TEST(classifies)
 	ck_assert_int_eq(evwork_breaker_acquire(bench.breaker, &permit), 0);
 	ck_assert_int_eq(evwork_breaker_report_status(&permit, 99, 0), -EINVAL);
 	ck_assert_int_eq(evwork_breaker_report_status(&permit, -ENOENT, 0), 0);
-	ck_assert_uint_eq(metrics_of(&bench).success, 1);
+	ck_assert_uint_eq(breaker_metrics(bench.breaker).success, 1);
 	ck_assert_int_eq(asked, 2);
 	close_bench(&bench);
 }
@@ -684,10 +644,10 @@ START_TEST(small_percentages)
 	struct bench bench;
 
 	open_bench(&bench, (struct evwork_breaker_options) { .failure_percent = 0.001 });
-	calls(&bench, EVWORK_SUCCESS, 1000);
-	expect_state(&bench, EVWORK_BREAKER_CLOSED);
-	calls(&bench, EVWORK_FAILURE, 1);
-	expect_state(&bench, EVWORK_BREAKER_OPEN);
+	breaker_calls(bench.breaker, EVWORK_SUCCESS, 1000);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_calls(bench.breaker, EVWORK_FAILURE, 1);
+	expect_breaker(bench.breaker, EVWORK_BREAKER_OPEN);
 	close_bench(&bench);
 }
 END_TEST

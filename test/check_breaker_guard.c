@@ -9,11 +9,8 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "breaker_scene.h"
 
-
-#define START_NS INT64_C(1000000000)
-#define MS INT64_C(1000000)
 
 struct scene {
 	struct world world;
@@ -41,14 +38,6 @@ static void close_scene(struct scene *scene)
 	ck_assert_int_eq(evwork_lane_free(scene->lane), 0);
 	ck_assert_int_eq(evwork_breaker_free(scene->breaker), 0);
 	world_close(&scene->world);
-}
-
-static struct evwork_breaker_metrics metrics_of(struct scene *scene)
-{
-	struct evwork_breaker_metrics metrics;
-
-	ck_assert_int_eq(evwork_breaker_metrics(scene->breaker, &metrics), 0);
-	return metrics;
 }
 
 static int submit(struct scene *scene, struct probe *probe, int result)
@@ -88,9 +77,9 @@ START_TEST(ends_are_told)
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		ck_assert_int_eq(run_one(&scene, rows[i].status), 0);
 		wanted[rows[i].outcome]++;
-		ck_assert_uint_eq(metrics_of(&scene).success, wanted[EVWORK_SUCCESS]);
-		ck_assert_uint_eq(metrics_of(&scene).failure, wanted[EVWORK_FAILURE]);
-		ck_assert_uint_eq(metrics_of(&scene).ignored, wanted[EVWORK_IGNORE]);
+		ck_assert_uint_eq(breaker_metrics(scene.breaker).success, wanted[EVWORK_SUCCESS]);
+		ck_assert_uint_eq(breaker_metrics(scene.breaker).failure, wanted[EVWORK_FAILURE]);
+		ck_assert_uint_eq(breaker_metrics(scene.breaker).ignored, wanted[EVWORK_IGNORE]);
 	}
 	close_scene(&scene);
 }
@@ -110,7 +99,7 @@ START_TEST(panics_are_failures)
 	ck_assert_int_eq(evwork_submit(scene.world.loop, &probe.job), 0);
 	world_run(&scene.world);
 	ck_assert_int_eq(probe.status, -EOWNERDEAD);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_OPEN);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_OPEN);
 	close_scene(&scene);
 }
 END_TEST
@@ -139,9 +128,9 @@ START_TEST(opens_and_closes)
 	ck_assert_int_eq(submit(&scene, &probe, 0), -EBUSY);
 	gate_open(&gate);
 	world_run(&scene.world);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_CLOSED);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_CLOSED);
 	ck_assert_uint_eq(stats_of(scene.lane).refused_guard, 2);
-	ck_assert_uint_eq(metrics_of(&scene).not_permitted, 2);
+	ck_assert_uint_eq(breaker_metrics(scene.breaker).not_permitted, 2);
 	gate_fini(&gate);
 	close_scene(&scene);
 }
@@ -163,17 +152,17 @@ START_TEST(not_run_is_ignored)
 	block_workers(&scene.world, &gate, &held, 1);
 	ck_assert_int_eq(submit(&scene, &cancelled, 0), 0);
 	ck_assert_int_eq(submit(&scene, &expired, 0), 0);
-	ck_assert_int_eq(metrics_of(&scene).trials_out, 2);
+	ck_assert_int_eq(breaker_metrics(scene.breaker).trials_out, 2);
 	ck_assert_int_eq(submit(&scene, &refused, 0), -EAGAIN);
 	ck_assert_int_eq(evwork_cancel(&cancelled.job), 0);
 	ck_assert_int_eq(evwork_clock_jump(scene.world.clock, 5 * MS), 0);
 	unblock_workers(&scene.world, &gate);
 	ck_assert_int_eq(cancelled.status, -ECANCELED);
 	ck_assert_int_eq(expired.status, -ETIMEDOUT);
-	ck_assert_uint_eq(metrics_of(&scene).ignored, 3);
-	ck_assert_uint_eq(metrics_of(&scene).failure, 0);
-	ck_assert_int_eq(metrics_of(&scene).trials_out, 0);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_HALF_OPEN);
+	ck_assert_uint_eq(breaker_metrics(scene.breaker).ignored, 3);
+	ck_assert_uint_eq(breaker_metrics(scene.breaker).failure, 0);
+	ck_assert_int_eq(breaker_metrics(scene.breaker).trials_out, 0);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_HALF_OPEN);
 	gate_fini(&gate);
 	close_scene(&scene);
 }
@@ -202,7 +191,7 @@ START_TEST(run_time_counts)
 		probe.job.lane = scene.lane;
 		ck_assert_int_eq(evwork_submit(scene.world.loop, &probe.job), 0);
 		world_run(&scene.world);
-		ck_assert_uint_eq(metrics_of(&scene).slow, ms == 11);
+		ck_assert_uint_eq(breaker_metrics(scene.breaker).slow, ms == 11);
 	}
 	close_scene(&scene);
 }
@@ -222,9 +211,9 @@ START_TEST(user_classifies)
 	open_scene(&scene, (struct evwork_breaker_options) { .classify = classify, .trials = 1,
 		.initial = EVWORK_BREAKER_HALF_OPEN }, (struct evwork_lane_options) { 0 });
 	ck_assert_int_eq(run_one(&scene, 2), 0);
-	ck_assert_uint_eq(metrics_of(&scene).ignored, 1);
+	ck_assert_uint_eq(breaker_metrics(scene.breaker).ignored, 1);
 	ck_assert_int_eq(run_one(&scene, 1), 0);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_CLOSED);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_CLOSED);
 	close_scene(&scene);
 }
 END_TEST

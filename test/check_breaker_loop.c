@@ -9,10 +9,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
-
-#define START_NS INT64_C(1000000000)
-#define MS INT64_C(1000000)
+#include "breaker_scene.h"
 
 enum { CHANGES = 5000 };
 
@@ -80,19 +77,6 @@ static void close_scene(struct scene *scene)
 	world_close(&scene->world);
 }
 
-static void call_for(struct scene *scene, enum evwork_outcome outcome)
-{
-	struct evwork_breaker_permit permit = { 0 };
-
-	ck_assert_int_eq(evwork_breaker_acquire(scene->breaker, &permit), 0);
-	ck_assert_int_eq(evwork_breaker_report(&permit, outcome, 0), 0);
-}
-
-static void set(struct scene *scene, enum evwork_breaker_state state)
-{
-	ck_assert_int_eq(evwork_breaker_set(scene->breaker, state), 0);
-}
-
 /* The breaker alone does not keep the base running. */
 static void passes(struct scene *scene, int n)
 {
@@ -121,9 +105,9 @@ START_TEST(told_in_order)
 
 	open_scene(&scene, (struct evwork_breaker_options) { .open_ms = 1 });
 	for (i = 0; i < 10; i++) {
-		call_for(&scene, EVWORK_FAILURE);
+		breaker_call(scene.breaker, EVWORK_FAILURE, 0);
 		ck_assert_int_eq(evwork_clock_jump(scene.world.clock, MS), 0);
-		call_for(&scene, EVWORK_SUCCESS);
+		breaker_call(scene.breaker, EVWORK_SUCCESS, 0);
 	}
 	ck_assert_int_eq(scene.count, 0);
 	/* It is brought by a turn each, which keep the base running. */
@@ -142,11 +126,11 @@ START_TEST(same_state_is_not_told)
 	struct scene scene;
 
 	open_scene(&scene, (struct evwork_breaker_options) { 0 });
-	set(&scene, EVWORK_BREAKER_CLOSED);
+	breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
 	ck_assert_int_eq(evwork_breaker_reset(scene.breaker), 0);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.count, 0);
-	set(&scene, EVWORK_BREAKER_DISABLED);
+	breaker_set(scene.breaker, EVWORK_BREAKER_DISABLED);
 	ck_assert_int_eq(evwork_breaker_reset(scene.breaker), 0);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.count, 2);
@@ -159,7 +143,7 @@ static void report_elsewhere(void *arg)
 {
 	struct scene *scene = arg;
 
-	call_for(scene, EVWORK_FAILURE);
+	breaker_call(scene->breaker, EVWORK_FAILURE, 0);
 	/* S-BRK-19: no user code runs there. */
 	scene->rc = scene->count;
 }
@@ -201,9 +185,9 @@ START_TEST(exceeded_once)
 			ck_assert_int_eq(scene.exceeded[EVWORK_BREAKER_FAILURES], round - (i < 3));
 			ck_assert_int_eq(scene.exceeded[EVWORK_BREAKER_SLOW], round - (i < 13));
 		}
-		set(&scene, EVWORK_BREAKER_METRICS_ONLY);
+		breaker_set(scene.breaker, EVWORK_BREAKER_METRICS_ONLY);
 	}
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_METRICS_ONLY);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_METRICS_ONLY);
 	close_scene(&scene);
 }
 END_TEST
@@ -214,10 +198,10 @@ START_TEST(exceeded_in_order)
 	struct scene scene;
 
 	open_scene(&scene, (struct evwork_breaker_options) { 0 });
-	set(&scene, EVWORK_BREAKER_METRICS_ONLY);
-	call_for(&scene, EVWORK_FAILURE);
-	call_for(&scene, EVWORK_FAILURE);
-	set(&scene, EVWORK_BREAKER_CLOSED);
+	breaker_set(scene.breaker, EVWORK_BREAKER_METRICS_ONLY);
+	breaker_call(scene.breaker, EVWORK_FAILURE, 0);
+	breaker_call(scene.breaker, EVWORK_FAILURE, 0);
+	breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.exceeded[EVWORK_BREAKER_FAILURES], 1);
 	ck_assert_int_eq(scene.exceeded_at[EVWORK_BREAKER_FAILURES], 1);
@@ -263,11 +247,11 @@ START_TEST(automatic_alarms_move)
 	struct scene scene;
 
 	open_scene(&scene, (struct evwork_breaker_options) { .open_ms = 20, .automatic = 1 });
-	call_for(&scene, EVWORK_FAILURE);
+	breaker_call(scene.breaker, EVWORK_FAILURE, 0);
 	ck_assert_int_eq(evwork_clock_advance(scene.world.clock, 10 * MS), 0);
 	passes(&scene, 5);
-	set(&scene, EVWORK_BREAKER_CLOSED);
-	call_for(&scene, EVWORK_FAILURE);
+	breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_call(scene.breaker, EVWORK_FAILURE, 0);
 	world_run_until(&scene.world, &scene.count, 3);
 	ck_assert_int_eq(evwork_clock_advance(scene.world.clock, 20 * MS - 1), 0);
 	passes(&scene, 5);
@@ -290,7 +274,7 @@ START_TEST(no_change_is_lost)
 
 	open_scene(&scene, (struct evwork_breaker_options) { .open_ms = 1 });
 	while (kept < 10) {
-		call_for(&scene, made % 3 == 1 ? EVWORK_SUCCESS : EVWORK_FAILURE);
+		breaker_call(scene.breaker, made % 3 == 1 ? EVWORK_SUCCESS : EVWORK_FAILURE, 0);
 		ck_assert_int_eq(evwork_clock_jump(scene.world.clock, MS), 0);
 		while (kept < 10 && evwork_breaker_acquire(scene.breaker, &permit) != 0)
 			kept++;
@@ -300,14 +284,14 @@ START_TEST(no_change_is_lost)
 	/* By hand neither, and nothing was changed by that. */
 	ck_assert_int_eq(evwork_breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED), -EAGAIN);
 	ck_assert_int_eq(evwork_breaker_reset(scene.breaker), -EAGAIN);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_OPEN);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_OPEN);
 	ck_assert_int_eq(evwork_breaker_metrics(scene.breaker, &metrics), 0);
 	ck_assert_uint_gt(metrics.transitions, EVWORK_BREAKER_NOTICES_MAX - 3);
 	ck_assert_uint_le(metrics.transitions, EVWORK_BREAKER_NOTICES_MAX);
 	world_run(&scene.world);
 	ck_assert_uint_eq((uint64_t)scene.count, metrics.transitions);
 	ck_assert_int_eq(expect_chain(&scene, EVWORK_BREAKER_CLOSED), EVWORK_BREAKER_OPEN);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_HALF_OPEN);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_HALF_OPEN);
 	world_run(&scene.world);
 	close_scene(&scene);
 }
@@ -321,11 +305,11 @@ START_TEST(automatic_after_a_jam)
 
 	open_scene(&scene, (struct evwork_breaker_options) { .open_ms = 1, .automatic = 1 });
 	for (i = 0; i < EVWORK_BREAKER_NOTICES_MAX - 3; i++)
-		set(&scene, i % 2 ? EVWORK_BREAKER_CLOSED : EVWORK_BREAKER_DISABLED);
-	set(&scene, EVWORK_BREAKER_OPEN);
+		breaker_set(scene.breaker, i % 2 ? EVWORK_BREAKER_CLOSED : EVWORK_BREAKER_DISABLED);
+	breaker_set(scene.breaker, EVWORK_BREAKER_OPEN);
 	/* Two places are left. */
 	ck_assert_int_eq(evwork_clock_jump(scene.world.clock, MS), 0);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_OPEN);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_OPEN);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.count, EVWORK_BREAKER_NOTICES_MAX - 1);
 	ck_assert_int_eq(expect_chain(&scene, EVWORK_BREAKER_CLOSED), EVWORK_BREAKER_HALF_OPEN);
@@ -346,8 +330,8 @@ START_TEST(freed_in_its_callback)
 	open_scene(&scene, (struct evwork_breaker_options) { .automatic = 1 });
 	scene.on = free_breaker;
 	scene.rc = 1;
-	call_for(&scene, EVWORK_FAILURE);
-	set(&scene, EVWORK_BREAKER_CLOSED);
+	breaker_call(scene.breaker, EVWORK_FAILURE, 0);
+	breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.count, 1);
 	ck_assert_int_eq(scene.rc, 0);
@@ -391,19 +375,19 @@ START_TEST(loop_closes)
 	struct scene scene;
 
 	open_scene(&scene, (struct evwork_breaker_options) { .automatic = 1, .open_ms = 1 });
-	set(&scene, EVWORK_BREAKER_OPEN);
-	set(&scene, EVWORK_BREAKER_DISABLED);
-	set(&scene, EVWORK_BREAKER_OPEN);
+	breaker_set(scene.breaker, EVWORK_BREAKER_OPEN);
+	breaker_set(scene.breaker, EVWORK_BREAKER_DISABLED);
+	breaker_set(scene.breaker, EVWORK_BREAKER_OPEN);
 	ck_assert_int_eq(evwork_loop_close(scene.world.loop, on_closed, &scene), 0);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.count, 3);
 	ck_assert_int_eq(scene.order, 3);
-	set(&scene, EVWORK_BREAKER_CLOSED);
-	set(&scene, EVWORK_BREAKER_OPEN);
+	breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
+	breaker_set(scene.breaker, EVWORK_BREAKER_OPEN);
 	world_run(&scene.world);
 	ck_assert_int_eq(scene.count, 3);
 	ck_assert_int_eq(evwork_clock_jump(scene.world.clock, MS), 0);
-	ck_assert_int_eq(evwork_breaker_state(scene.breaker), EVWORK_BREAKER_HALF_OPEN);
+	expect_breaker(scene.breaker, EVWORK_BREAKER_HALF_OPEN);
 	/* Now it may be freed on any thread. */
 	support_elsewhere(free_elsewhere, &scene);
 	ck_assert_int_eq(scene.rc, 0);
@@ -426,8 +410,8 @@ START_TEST(loop_is_forced)
 	for (inside = 0; inside < 2; inside++) {
 		open_scene(&scene, (struct evwork_breaker_options) { .automatic = 1,
 			.initial = EVWORK_BREAKER_OPEN });
-		set(&scene, EVWORK_BREAKER_CLOSED);
-		set(&scene, EVWORK_BREAKER_OPEN);
+		breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
+		breaker_set(scene.breaker, EVWORK_BREAKER_OPEN);
 		scene.rc = -1;
 		if (inside) {
 			scene.on = force;
@@ -437,7 +421,7 @@ START_TEST(loop_is_forced)
 		}
 		ck_assert_int_ge(scene.rc, 0);
 		ck_assert_int_eq(scene.count, inside);
-		set(&scene, EVWORK_BREAKER_CLOSED);
+		breaker_set(scene.breaker, EVWORK_BREAKER_CLOSED);
 		ck_assert_int_eq(evwork_breaker_free(scene.breaker), 0);
 		world_close(&scene.world);
 	}
@@ -499,10 +483,10 @@ START_TEST(no_memory_needed)
 	open_scene(&scene, (struct evwork_breaker_options) { .open_ms = 1, .automatic = 1 });
 	fault_start(SYS_CALLS, 1, true);
 	for (i = 0; i < 10; i++) {
-		call_for(&scene, EVWORK_FAILURE);
+		breaker_call(scene.breaker, EVWORK_FAILURE, 0);
 		ck_assert_int_eq(evwork_clock_advance(scene.world.clock, MS), 0);
 		world_run_until(&scene.world, &scene.count, 3 * i + 2);
-		call_for(&scene, EVWORK_SUCCESS);
+		breaker_call(scene.breaker, EVWORK_SUCCESS, 0);
 		world_run_until(&scene.world, &scene.count, 3 * i + 3);
 	}
 	ck_assert_int_eq(fault_stop(), 0);

@@ -10,9 +10,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "stress.h"
-
-#define MS INT64_C(1000000)
+#include "breaker_scene.h"
 
 /* The model. */
 
@@ -414,7 +412,7 @@ START_TEST(crowds)
 		refused += crowd.users[i].refused;
 	}
 	/* Nothing moves it any more. */
-	ck_assert_int_eq(evwork_breaker_metrics(crowd.breaker, &metrics), 0);
+	metrics = breaker_metrics(crowd.breaker);
 	ck_assert_int_eq(metrics.trials_out, 0);
 	ck_assert_uint_eq(metrics.success + metrics.failure + metrics.ignored + metrics.stale,
 		reported);
@@ -422,7 +420,7 @@ START_TEST(crowds)
 	while (evwork_breaker_set(crowd.breaker, EVWORK_BREAKER_DISABLED) != 0)
 		one_pass(crowd.world.base);
 	world_run(&crowd.world);
-	ck_assert_int_eq(evwork_breaker_metrics(crowd.breaker, &metrics), 0);
+	metrics = breaker_metrics(crowd.breaker);
 	ck_assert(!crowd.broken);
 	ck_assert_uint_eq((uint64_t)crowd.told, metrics.transitions);
 	ck_assert_int_eq(crowd.state, EVWORK_BREAKER_DISABLED);

@@ -10,12 +10,9 @@
 #define _GNU_SOURCE
 #endif
 
-#include "stress.h"
+#include "breaker_scene.h"
 
 #include <sched.h>
-
-#define START_NS INT64_C(1000000000)
-#define MS INT64_C(1000000)
 
 struct dependency {
 	struct evwork_breaker *breaker;
@@ -58,14 +55,6 @@ static void close_dependency(struct dependency *it)
 	ck_assert_int_eq(evwork_adaptive_free(it->limit), 0);
 	ck_assert_int_eq(evwork_limiter_free(it->limiter), 0);
 	ck_assert_int_eq(evwork_breaker_free(it->breaker), 0);
-}
-
-static struct evwork_breaker_metrics breaker_of(struct dependency *it)
-{
-	struct evwork_breaker_metrics metrics;
-
-	ck_assert_int_eq(evwork_breaker_metrics(it->breaker, &metrics), 0);
-	return metrics;
 }
 
 static struct evwork_adaptive_metrics limit_of(struct dependency *it)
@@ -128,15 +117,15 @@ START_TEST(refused_by_the_last)
 	prepare(&it, probes, 3);
 	for (i = 0; i < 3; i++)
 		ck_assert_int_eq(evwork_submit(world.loop, &probes[i].job), i ? -EAGAIN : 0);
-	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	ck_assert_int_eq(breaker_metrics(it.breaker).trials_out, 1);
 	ck_assert_int_eq(tokens_of(&it), 4);
 	unblock_workers(&world, &gate);
 	/* Two have not used up the other trial. */
 	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), 0);
 	world_run(&world);
-	ck_assert_int_eq(breaker_of(&it).state, EVWORK_BREAKER_CLOSED);
-	ck_assert_uint_eq(breaker_of(&it).success, 2);
-	ck_assert_uint_eq(breaker_of(&it).ignored, 2);
+	ck_assert_int_eq(breaker_metrics(it.breaker).state, EVWORK_BREAKER_CLOSED);
+	ck_assert_uint_eq(breaker_metrics(it.breaker).success, 2);
+	ck_assert_uint_eq(breaker_metrics(it.breaker).ignored, 2);
 	ck_assert_int_eq(tokens_of(&it), 3);
 	gate_fini(&gate);
 	close_dependency(&it);
@@ -160,7 +149,7 @@ START_TEST(refused_by_the_second)
 	prepare(&it, probes, 2);
 	ck_assert_int_eq(evwork_submit(world.loop, &probes[0].job), 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), -EAGAIN);
-	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	ck_assert_int_eq(breaker_metrics(it.breaker).trials_out, 1);
 	ck_assert_int_eq(limit_of(&it).in_flight, 1);
 	ck_assert_uint_eq(limit_of(&it).refused, 0);
 	unblock_workers(&world, &gate);
@@ -186,17 +175,17 @@ START_TEST(held_and_cancelled)
 	ck_assert_int_eq(evwork_submit(world.loop, &probes[0].job), 0);
 	ck_assert_int_eq(evwork_submit(world.loop, &probes[1].job), 0);
 	world_run_until(&world, &probes[0].dones, 1);
-	ck_assert_int_eq(breaker_of(&it).trials_out, 1);
+	ck_assert_int_eq(breaker_metrics(it.breaker).trials_out, 1);
 	ck_assert_int_eq(limit_of(&it).in_flight, 1);
 	ck_assert_int_eq(tokens_of(&it), -1);
 	ck_assert_int_eq(evwork_cancel(&probes[1].job), 0);
-	ck_assert_int_eq(breaker_of(&it).trials_out, 0);
+	ck_assert_int_eq(breaker_metrics(it.breaker).trials_out, 0);
 	ck_assert_int_eq(limit_of(&it).in_flight, 0);
 	ck_assert_int_eq(tokens_of(&it), 0);
 	world_run(&world);
 	ck_assert_int_eq(probes[1].status, -ECANCELED);
 	ck_assert_int_eq(probes[1].runs, 0);
-	ck_assert_uint_eq(breaker_of(&it).ignored, 1);
+	ck_assert_uint_eq(breaker_metrics(it.breaker).ignored, 1);
 	close_dependency(&it);
 	world_close(&world);
 }
@@ -357,7 +346,7 @@ START_TEST(no_permit_is_lost)
 	} while (feeding > 0 || storm.ended < storm.started || lane.accepted != lane.delivered);
 	for (i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_join(storm.feeders[i].thread, NULL), 0);
-	breaker = breaker_of(&storm.it);
+	breaker = breaker_metrics(storm.it.breaker);
 	limit = limit_of(&storm.it);
 	ck_assert_int_eq(limit.in_flight, 0);
 	ck_assert_int_eq(breaker.trials_out, 0);

@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "stress.h"
+#include "limiter_scene.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -20,8 +20,6 @@
 
 #include "guard/limiter.h"
 
-#define SECOND INT64_C(1000000000)
-#define MS SYS_NS_PER_MS
 #define START (INT64_C(4) * SECOND + 294967290)
 
 /* A limiter on a manual clock. */
@@ -32,11 +30,9 @@ struct bench {
 
 static void bench_open(struct bench *bench, double rate, int64_t burst)
 {
-	struct evwork_limiter_options options = { .name = "bench" };
-
 	ck_assert_int_eq(evwork_clock_new(START, &bench->clock), 0);
-	options.clock = bench->clock;
-	ck_assert_int_eq(evwork_limiter_new(rate, burst, &options, &bench->limiter), 0);
+	bench->limiter = limiter_with(rate, burst, (struct evwork_limiter_options){
+		.name = "bench", .clock = bench->clock });
 }
 
 static void bench_close(struct bench *bench)
@@ -50,14 +46,6 @@ static void bench_go(struct bench *bench, int64_t ns)
 	ck_assert_int_eq(evwork_clock_jump(bench->clock, ns), 0);
 }
 
-static int64_t tokens(struct bench *bench)
-{
-	int64_t result;
-
-	ck_assert_int_eq(evwork_limiter_tokens(bench->limiter, &result), 0);
-	return result;
-}
-
 /* The three numbers that can be asked for: S-LIM-1. */
 START_TEST(asked)
 {
@@ -66,9 +54,9 @@ START_TEST(asked)
 
 	bench_open(&bench, 10, 5);
 	ck_assert_str_eq(evwork_limiter_name(bench.limiter), "bench");
-	ck_assert_int_eq(tokens(&bench), 5);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 5);
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 4), 0);
-	ck_assert_int_eq(tokens(&bench), 1);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 1);
 	ck_assert_int_eq(evwork_limiter_retry_after(bench.limiter, 1, &ns), 0);
 	ck_assert_int_eq(ns, 0);
 	ck_assert_int_eq(evwork_limiter_retry_after(bench.limiter, 3, &ns), 0);
@@ -78,7 +66,7 @@ START_TEST(asked)
 	ck_assert_int_eq(evwork_limiter_reset_after(bench.limiter, &ns), 0);
 	ck_assert_int_eq(ns, 400 * MS);
 	bench_go(&bench, 350 * MS);
-	ck_assert_int_eq(tokens(&bench), 4);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 4);
 	bench_close(&bench);
 }
 END_TEST
@@ -93,7 +81,7 @@ START_TEST(allowed)
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 4), -ERANGE);
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 2), 0);
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 2), -EAGAIN);
-	ck_assert_int_eq(tokens(&bench), 1);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 1);
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 4), -ERANGE);
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 0), 0);
 	bench_go(&bench, 100 * MS);
@@ -115,10 +103,10 @@ START_TEST(reserved)
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 2, 200 * MS - 1, &second),
 		-ETIMEDOUT);
 	ck_assert_int_eq(second.act_ns, 77);
-	ck_assert_int_eq(tokens(&bench), 0);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 0);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 2, 200 * MS, &second), 0);
 	ck_assert_int_eq(second.act_ns, START + 200 * MS);
-	ck_assert_int_eq(tokens(&bench), -2);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -2);
 	/* In debt nothing is allowed, not even nothing. */
 	ck_assert_int_eq(evwork_limiter_allow(bench.limiter, 0), -EAGAIN);
 	bench_go(&bench, 300 * MS);
@@ -139,29 +127,29 @@ START_TEST(given_back)
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 5, EVWORK_NEVER, &held[0]), 0);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 2, EVWORK_NEVER, &held[1]), 0);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 1, EVWORK_NEVER, &held[2]), 0);
-	ck_assert_int_eq(tokens(&bench), -8);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -8);
 	/* 3 were reserved after it. */
 	ck_assert_int_eq(evwork_reservation_cancel(&held[0]), 0);
-	ck_assert_int_eq(tokens(&bench), -6);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -6);
 	ck_assert_int_eq(evwork_reservation_cancel(&held[0]), -EALREADY);
 	/* The last one gives back all, and then the one before it is the last. */
 	ck_assert_int_eq(evwork_reservation_cancel(&held[2]), 0);
-	ck_assert_int_eq(tokens(&bench), -5);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -5);
 	ck_assert_int_eq(evwork_reservation_cancel(&held[1]), 0);
-	ck_assert_int_eq(tokens(&bench), -3);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -3);
 	ck_assert_int_eq(evwork_reservation_cancel(&none), -ESRCH);
 	ck_assert_int_eq(evwork_reservation_cancel(NULL), -EINVAL);
 
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 2, EVWORK_NEVER, &held[0]), 0);
 	ck_assert_int_eq(held[0].act_ns, START + 500 * MS);
 	bench_go(&bench, 500 * MS);
-	ck_assert_int_eq(tokens(&bench), 0);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 0);
 	ck_assert_int_eq(evwork_reservation_cancel(&held[0]), 0);   /* just at its time */
-	ck_assert_int_eq(tokens(&bench), 2);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 2);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 2, EVWORK_NEVER, &held[0]), 0);
 	bench_go(&bench, 1);
 	ck_assert_int_eq(evwork_reservation_cancel(&held[0]), 0);   /* just after it */
-	ck_assert_int_eq(tokens(&bench), 0);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 0);
 	ck_assert_int_eq(evwork_reservation_cancel(&held[0]), -EALREADY);
 	bench_close(&bench);
 }
@@ -180,7 +168,7 @@ START_TEST(given_back_to_full)
 	ck_assert_int_eq(evwork_limiter_set_rate(bench.limiter, 15), 0);
 	bench_go(&bench, 180 * MS);
 	ck_assert_int_eq(evwork_reservation_cancel(&held), 0);
-	ck_assert_int_eq(tokens(&bench), 1);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 1);
 	bench_close(&bench);
 }
 END_TEST
@@ -202,16 +190,16 @@ START_TEST(given_back_at_its_rate)
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 1, EVWORK_NEVER, &second), 0);
 	ck_assert_int_eq(second.act_ns, START + SECOND);
 	ck_assert_int_eq(evwork_reservation_cancel(&first), 0);
-	ck_assert_int_eq(tokens(&bench), -5);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -5);
 	ck_assert_int_eq(evwork_reservation_cancel(&second), 0);
-	ck_assert_int_eq(tokens(&bench), -4);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -4);
 
 	/* The last one gives all back, whatever the rate is now. */
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 4, EVWORK_NEVER, &first), 0);
 	ck_assert_int_eq(first.act_ns, START + 1600 * MS);
 	ck_assert_int_eq(evwork_limiter_set_rate(bench.limiter, 10), 0);
 	ck_assert_int_eq(evwork_reservation_cancel(&first), 0);
-	ck_assert_int_eq(tokens(&bench), -4);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -4);
 
 	/* 80 ms after it: 0.8 of its 4, and a nanosecond's worth, as times are rounded. */
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 4, EVWORK_NEVER, &first), 0);
@@ -220,7 +208,7 @@ START_TEST(given_back_at_its_rate)
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 3, EVWORK_NEVER, &second), 0);
 	ck_assert_int_eq(second.act_ns, START + 880 * MS);
 	ck_assert_int_eq(evwork_reservation_cancel(&first), 0);
-	ck_assert_int_eq(tokens(&bench), -8);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -8);
 	ck_assert_int_eq(evwork_limiter_retry_after(bench.limiter, 0, &ns), 0);
 	ck_assert_int_eq(ns, (11 * 80 - 256) * MS + 1);
 
@@ -229,9 +217,9 @@ START_TEST(given_back_at_its_rate)
 	ck_assert_int_eq(evwork_limiter_set_rate(bench.limiter, 100), 0);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 5, EVWORK_NEVER, &second), 0);
 	ck_assert_int_lt(second.act_ns, first.act_ns);
-	ck_assert_int_eq(tokens(&bench), -14);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -14);
 	ck_assert_int_eq(evwork_reservation_cancel(&first), 0);
-	ck_assert_int_eq(tokens(&bench), -13);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -13);
 	bench_close(&bench);
 }
 END_TEST
@@ -272,7 +260,7 @@ START_TEST(unlimited)
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, INT64_MAX, 0, &held), 0);
 	ck_assert_int_eq(held.act_ns, START);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 1, -1, &held), -ETIMEDOUT);
-	ck_assert_int_eq(tokens(&bench), INT64_MAX);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), INT64_MAX);
 	ck_assert_int_eq(evwork_limiter_retry_after(bench.limiter, INT64_MAX, &ns), 0);
 	ck_assert_int_eq(ns, 0);
 	ck_assert_int_eq(evwork_limiter_reset_after(bench.limiter, &ns), 0);
@@ -280,8 +268,8 @@ START_TEST(unlimited)
 	ck_assert_int_eq(evwork_limiter_set_burst(bench.limiter, 4), 0);
 	ck_assert_int_eq(evwork_limiter_set_rate(bench.limiter, 10), 0);
 	ck_assert_int_eq(evwork_reservation_cancel(&held), 0);
-	ck_assert_int_ge(tokens(&bench), 0);
-	ck_assert_int_le(tokens(&bench), 4);
+	ck_assert_int_ge(limiter_tokens(bench.limiter), 0);
+	ck_assert_int_le(limiter_tokens(bench.limiter), 4);
 	bench_close(&bench);
 }
 END_TEST
@@ -321,7 +309,7 @@ START_TEST(promised_times)
 	ck_assert_int_eq(evwork_limiter_set_rate(bench.limiter, 1), 0);
 	ck_assert_int_eq(evwork_limiter_set_burst(bench.limiter, 2), 0);
 	ck_assert_int_eq(held.act_ns, START + 400 * MS);
-	ck_assert_int_eq(tokens(&bench), -3);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), -3);
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 1, EVWORK_NEVER, &next), 0);
 	ck_assert_int_eq(next.act_ns, START + 100 * MS + 4 * SECOND);
 	ck_assert_int_eq(held.act_ns, START + 400 * MS);
@@ -345,7 +333,7 @@ START_TEST(counted)
 	ck_assert_int_eq(evwork_limiter_reserve(bench.limiter, 1, SECOND, &held), 0);
 	ck_assert_int_eq(evwork_reservation_cancel(&held), 0);
 	ck_assert_int_eq(evwork_reservation_cancel(&held), -EALREADY);
-	ck_assert_int_eq(evwork_limiter_stats(bench.limiter, &stats), 0);
+	stats = limiter_stats(bench.limiter);
 	ck_assert_uint_eq(stats.allowed, 1);
 	ck_assert_uint_eq(stats.refused, 3);
 	ck_assert_uint_eq(stats.reserved, 1);
@@ -396,7 +384,7 @@ START_TEST(misused)
 	ck_assert_int_eq(evwork_limiter_free(NULL), 0);
 	ck_assert_ptr_null(evwork_limiter_name(NULL));
 	ck_assert_int_eq(result, 77);
-	ck_assert_int_eq(tokens(&bench), 2);
+	ck_assert_int_eq(limiter_tokens(bench.limiter), 2);
 	bench_close(&bench);
 }
 END_TEST

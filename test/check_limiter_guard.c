@@ -9,12 +9,10 @@
 #define _GNU_SOURCE
 #endif
 
-#include "support.h"
+#include "limiter_scene.h"
 
 #include <pthread.h>
 
-#define SECOND INT64_C(1000000000)
-#define MS SYS_NS_PER_MS
 #define START SECOND
 
 /* A lane whose guard is a limiter, on a manual clock. */
@@ -48,13 +46,12 @@ static void lane_with(struct tollway *way, struct evwork_guard *const *guards, s
 static void open_with(struct tollway *way, double rate, int64_t burst,
 	const struct evwork_limiter_guard_options *options)
 {
-	struct evwork_limiter_options limiter = { .name = "toll" };
 	int i;
 
 	memset(way, 0, sizeof(*way));
 	world_open_manual(&way->world, 1, START);
-	limiter.clock = way->world.clock;
-	ck_assert_int_eq(evwork_limiter_new(rate, burst, &limiter, &way->limiter), 0);
+	way->limiter = limiter_with(rate, burst, (struct evwork_limiter_options){
+		.name = "toll", .clock = way->world.clock });
 	ck_assert_int_eq(evwork_limiter_guard_init(&way->guard, way->limiter, options), 0);
 	for (i = 0; i < 8; i++) {
 		probe_init(&way->probes[i], 0);
@@ -86,22 +83,6 @@ static int submit(struct tollway *way, int k)
 	return evwork_submit(way->world.loop, &way->probes[k].job);
 }
 
-static int64_t tokens(struct tollway *way)
-{
-	int64_t result;
-
-	ck_assert_int_eq(evwork_limiter_tokens(way->limiter, &result), 0);
-	return result;
-}
-
-static struct evwork_limiter_stats stats(struct tollway *way)
-{
-	struct evwork_limiter_stats result;
-
-	ck_assert_int_eq(evwork_limiter_stats(way->limiter, &result), 0);
-	return result;
-}
-
 /* Runs what may run now, but not for ever what may not. */
 static void settle(struct tollway *way, int dones, int k)
 {
@@ -122,11 +103,11 @@ START_TEST(refuses)
 	world_run(&way.world);
 	ck_assert_int_eq(way.probes[0].status + way.probes[1].status, 0);
 	expect_probe_untouched(&way.probes[2]);
-	ck_assert_int_eq(tokens(&way), 0);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 0);
 	ck_assert_uint_eq(stats_of(way.lane).refused_guard, 1);
-	ck_assert_uint_eq(stats(&way).allowed, 2);
-	ck_assert_uint_eq(stats(&way).refused, 1);
-	ck_assert_uint_eq(stats(&way).returned, 0);
+	ck_assert_uint_eq(limiter_stats(way.limiter).allowed, 2);
+	ck_assert_uint_eq(limiter_stats(way.limiter).refused, 1);
+	ck_assert_uint_eq(limiter_stats(way.limiter).returned, 0);
 	ck_assert_int_eq(evwork_clock_advance(way.world.clock, 100 * MS), 0);
 	ck_assert_int_eq(submit(&way, 2), 0);
 	world_run(&way.world);
@@ -155,8 +136,8 @@ START_TEST(holds)
 		world_run_until(&way.world, &way.probes[i].dones, 1);
 		ck_assert_int_eq(start_of[i], START + i * 100 * MS);
 	}
-	ck_assert_uint_eq(stats(&way).reserved, 4);
-	ck_assert_int_eq(tokens(&way), 0);
+	ck_assert_uint_eq(limiter_stats(way.limiter).reserved, 4);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 0);
 	tollway_close(&way);
 }
 END_TEST
@@ -171,19 +152,19 @@ START_TEST(held_and_cancelled)
 	ck_assert_int_eq(evwork_limiter_allow(way.limiter, 2), 0);
 	ck_assert_int_eq(submit(&way, 0), 0);
 	ck_assert_int_eq(submit(&way, 1), 0);
-	ck_assert_int_eq(tokens(&way), -2);
+	ck_assert_int_eq(limiter_tokens(way.limiter), -2);
 	ck_assert_int_eq(evwork_cancel(&way.probes[_i].job), 0);
 	world_turns(&way.world, 4);
 	ck_assert_int_eq(way.probes[_i].status, -ECANCELED);
 	ck_assert_int_eq(way.probes[_i].ran, 0);
 	/* The token of the first is what the second has reserved after it. */
-	ck_assert_int_eq(tokens(&way), _i == 0 ? -2 : -1);
-	ck_assert_uint_eq(stats(&way).returned, 1);
+	ck_assert_int_eq(limiter_tokens(way.limiter), _i == 0 ? -2 : -1);
+	ck_assert_uint_eq(limiter_stats(way.limiter).returned, 1);
 	ck_assert_int_eq(evwork_clock_advance(way.world.clock, (_i == 0 ? 200 : 100) * MS), 0);
 	world_run_until(&way.world, &way.probes[!_i].dones, 1);
 	ck_assert_int_eq(way.probes[!_i].status, 0);
 	ck_assert_int_eq(start_of[!_i], START + (_i == 0 ? 200 : 100) * MS);
-	ck_assert_uint_eq(stats(&way).returned, 1);
+	ck_assert_uint_eq(limiter_stats(way.limiter).returned, 1);
 	tollway_close(&way);
 }
 END_TEST
@@ -203,9 +184,9 @@ START_TEST(cancelled_too_late)
 	ck_assert_int_eq(evwork_limiter_allow(way.limiter, 2), 0);
 	ck_assert_int_eq(submit(&way, 0), 0);
 	ck_assert_int_eq(evwork_clock_jump(way.world.clock, 100 * MS + 1), 0);
-	ck_assert_int_eq(tokens(&way), 0);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 0);
 	ck_assert_int_eq(evwork_cancel(&way.probes[0].job), 0);
-	ck_assert_int_eq(tokens(&way), 0);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 0);
 	gate_open(&gate);
 	world_run(&way.world);
 	ck_assert_int_eq(way.probes[0].status, -ECANCELED);
@@ -225,7 +206,7 @@ START_TEST(ran_is_paid)
 	ck_assert_int_eq(submit(&way, 0), 0);
 	world_run(&way.world);
 	ck_assert_int_eq(way.probes[0].status, -ECANCELED);
-	ck_assert_int_eq(tokens(&way), 1);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 1);
 	tollway_close(&way);
 }
 END_TEST
@@ -247,7 +228,7 @@ START_TEST(refused_after_it)
 	if (_i < 2) {
 		lane_with(&way, guards, 2, 0);
 		ck_assert_int_eq(submit(&way, 0), -EHOSTDOWN);
-		ck_assert_int_eq(tokens(&way), 5);
+		ck_assert_int_eq(limiter_tokens(way.limiter), 5);
 	} else {
 		lane_with(&way, guards, 1, 1);
 		gate_init(&gate);
@@ -256,7 +237,7 @@ START_TEST(refused_after_it)
 		gate_await(&gate, 1);
 		ck_assert_int_eq(submit(&way, 0), 0);
 		ck_assert_int_eq(submit(&way, 1), -EAGAIN);
-		ck_assert_int_eq(tokens(&way), 4);
+		ck_assert_int_eq(limiter_tokens(way.limiter), 4);
 		gate_open(&gate);
 		world_run(&way.world);
 		gate_fini(&gate);
@@ -283,12 +264,12 @@ START_TEST(two_limiters)
 	ck_assert_int_eq(submit(&way, 0), 0);
 	ck_assert_int_eq(submit(&way, 1), 0);
 	settle(&way, 1, 0);
-	ck_assert_int_eq(tokens(&way), 2);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 2);
 	ck_assert_int_eq(evwork_clock_advance(way.world.clock, 200 * MS), 0);
 	world_run(&way.world);
 	/* The later of the two times. */
 	ck_assert_int_eq(start_of[1], START + 200 * MS);
-	ck_assert_int_eq(tokens(&way), 4);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 4);
 	ck_assert_int_eq(evwork_lane_free(way.lane), 0);
 	ck_assert_int_eq(evwork_limiter_free(other), 0);
 	ck_assert_int_eq(evwork_limiter_free(way.limiter), 0);
@@ -331,10 +312,10 @@ START_TEST(costs)
 	ck_assert_int_eq(take_cost(&way, 1, 3), 0);
 	ck_assert_int_eq(take_cost(&way, 2, 6), -ERANGE);
 	ck_assert_int_eq(take_cost(&way, 2, -1), -EINVAL);
-	ck_assert_int_eq(tokens(&way), -3);
+	ck_assert_int_eq(limiter_tokens(way.limiter), -3);
 	ck_assert_int_eq(evwork_cancel(&way.probes[1].job), 0);
 	world_run(&way.world);
-	ck_assert_int_eq(tokens(&way), 0);
+	ck_assert_int_eq(limiter_tokens(way.limiter), 0);
 	tollway_close(&way);
 }
 END_TEST

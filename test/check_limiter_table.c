@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "stress.h"
+#include "limiter_scene.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -17,8 +17,6 @@
 #include "evwork/bucket.h"
 #include "guard/siphash.h"
 
-#define SECOND INT64_C(1000000000)
-#define MS SYS_NS_PER_MS
 #define START SECOND
 
 struct hall {

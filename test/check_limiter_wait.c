@@ -9,15 +9,13 @@
 #define _GNU_SOURCE
 #endif
 
-#include "stress.h"
+#include "limiter_scene.h"
 
 #include <math.h>
 #include <pthread.h>
 
 #include "guard/limiter.h"
 
-#define SECOND INT64_C(1000000000)
-#define MS SYS_NS_PER_MS
 #define START SECOND
 
 /* A waiter that records what happens to it. */
@@ -53,13 +51,12 @@ struct inn {
 
 static void inn_open_with(struct inn *inn, double rate, int64_t burst, int64_t slack_ms)
 {
-	struct evwork_limiter_options options = { .slack_ms = slack_ms };
 	int i;
 
 	memset(inn, 0, sizeof(*inn));
 	world_open_manual(&inn->world, 1, START);
-	options.clock = inn->world.clock;
-	ck_assert_int_eq(evwork_limiter_new(rate, burst, &options, &inn->limiter), 0);
+	inn->limiter = limiter_with(rate, burst, (struct evwork_limiter_options){
+		.slack_ms = slack_ms, .clock = inn->world.clock });
 	for (i = 0; i < 8; i++) {
 		evwork_limiter_waiter_init(&inn->guests[i].waiter, called);
 		inn->guests[i].loop = inn->world.loop;
@@ -98,22 +95,6 @@ static void expect_granted(const struct guest *guest, int64_t after_ns)
 	ck_assert_int_eq(guest->at_ns, START + after_ns);
 }
 
-static int64_t tokens(struct inn *inn)
-{
-	int64_t result;
-
-	ck_assert_int_eq(evwork_limiter_tokens(inn->limiter, &result), 0);
-	return result;
-}
-
-static struct evwork_limiter_stats stats(struct inn *inn)
-{
-	struct evwork_limiter_stats result;
-
-	ck_assert_int_eq(evwork_limiter_stats(inn->limiter, &result), 0);
-	return result;
-}
-
 /* A grant that is possible at once still comes as a callback, in a later turn, on the
  * loop: S-LIM-9, S-GEN-3. */
 START_TEST(granted_at_once)
@@ -123,7 +104,7 @@ START_TEST(granted_at_once)
 	inn_open(&inn, 10, 2);
 	ck_assert_int_eq(enter(&inn, 0, 2, NULL), 0);
 	ck_assert_int_eq(inn.guests[0].calls, 0);
-	ck_assert_int_eq(tokens(&inn), 0);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), 0);
 	ck_assert_int_eq(enter(&inn, 0, 1, NULL), -EBUSY);
 	ck_assert_int_eq(evwork_limiter_free(inn.limiter), -EBUSY);
 	world_run(&inn.world);
@@ -142,13 +123,13 @@ START_TEST(granted_in_time)
 	inn_open(&inn, 10, 1);
 	ck_assert_int_eq(evwork_limiter_allow(inn.limiter, 1), 0);
 	ck_assert_int_eq(enter(&inn, 0, 1, NULL), 0);
-	ck_assert_int_eq(tokens(&inn), -1);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -1);
 	go(&inn, 100 * MS - 1);
 	ck_assert_int_eq(inn.guests[0].calls, 0);
 	ck_assert_int_eq(evwork_clock_advance(inn.world.clock, 1), 0);
 	world_run(&inn.world);
 	expect_granted(&inn.guests[0], 100 * MS);
-	ck_assert_int_eq(tokens(&inn), 0);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), 0);
 	inn_close(&inn);
 }
 END_TEST
@@ -164,7 +145,7 @@ START_TEST(first_come)
 	ck_assert_int_eq(enter(&inn, 0, 5, NULL), 0);
 	ck_assert_int_eq(enter(&inn, 1, 1, NULL), 0);
 	ck_assert_int_eq(enter(&inn, 2, 0, NULL), 0);
-	ck_assert_int_eq(tokens(&inn), -4);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -4);
 	ck_assert_int_eq(evwork_limiter_allow(inn.limiter, 1), -EAGAIN);
 	ck_assert_int_eq(evwork_limiter_allow(inn.limiter, 0), -EAGAIN);
 	ck_assert_int_eq(evwork_limiter_allow(inn.limiter, 6), -ERANGE);
@@ -203,8 +184,8 @@ START_TEST(moving_up)
 	ck_assert_int_eq(inn.guests[0].status, -ECANCELED);
 	ck_assert_int_eq(inn.guests[0].at_ns, START + 50 * MS);
 	expect_granted(&inn.guests[1], 100 * MS);
-	ck_assert_uint_eq(stats(&inn).granted, 1);
-	ck_assert_uint_eq(stats(&inn).cancelled, 1);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).granted, 1);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).cancelled, 1);
 	evwork_ctx_unref(ctx);
 	inn_close(&inn);
 }
@@ -220,10 +201,10 @@ START_TEST(moving_up_behind)
 	ck_assert_int_eq(evwork_limiter_allow(inn.limiter, 3), 0);
 	for (i = 0; i < 4; i++)
 		ck_assert_int_eq(enter(&inn, i, 1 + (i == 1), NULL), 0);
-	ck_assert_int_eq(tokens(&inn), -5);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -5);
 	ck_assert_int_eq(evwork_limiter_waiter_cancel(&inn.guests[1].waiter), 0);
 	ck_assert_int_eq(evwork_limiter_waiter_cancel(&inn.guests[1].waiter), -EALREADY);
-	ck_assert_int_eq(tokens(&inn), -3);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -3);
 	go(&inn, SECOND);
 	ck_assert_int_eq(inn.guests[1].status, -ECANCELED);
 	expect_granted(&inn.guests[0], 100 * MS);
@@ -248,7 +229,7 @@ START_TEST(too_late)
 	ck_assert_int_eq(enter(&inn, 0, 1, ctx), 0);
 	ck_assert_int_eq(enter(&inn, 1, 2, ctx), -ETIMEDOUT);
 	ck_assert_int_eq(enter(&inn, 1, 3, ctx), -ERANGE);
-	ck_assert_int_eq(tokens(&inn), -1);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -1);
 	ck_assert_int_eq(enter(&inn, 1, 1, ctx), 0);
 	/* Now the head leaves, and the other is in time for sure. */
 	ck_assert_int_eq(evwork_limiter_waiter_cancel(&inn.guests[0].waiter), 0);
@@ -273,11 +254,11 @@ START_TEST(context_ends_it)
 	ck_assert_int_eq(evwork_ctx_with_timeout(NULL, inn.world.loop, 100, 0, &ctx), 0);
 	ck_assert_int_eq(enter(&inn, 0, 1, ctx), 0);
 	ck_assert_int_eq(enter(&inn, 1, 2, NULL), 0);
-	ck_assert_int_eq(tokens(&inn), -3);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -3);
 	go(&inn, 100 * MS);
 	ck_assert_int_eq(inn.guests[0].status, -ETIMEDOUT);
 	ck_assert_int_eq(inn.guests[0].at_ns, START + 100 * MS);
-	ck_assert_int_eq(tokens(&inn), -2);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -2);
 	go(&inn, 1000 * SECOND);
 	ck_assert_int_eq(inn.guests[1].calls, 0);
 	ck_assert_int_eq(evwork_limiter_set_rate(inn.limiter, 4), 0);
@@ -302,8 +283,8 @@ START_TEST(dead_is_not_served)
 	ck_assert_int_eq(evwork_clock_jump(inn.world.clock, 150 * MS), 0);
 	/* Serves whom it can. */
 	ck_assert_int_eq(evwork_limiter_set_burst(inn.limiter, 1), 0);
-	ck_assert_uint_eq(stats(&inn).granted, 1);
-	ck_assert_uint_eq(stats(&inn).cancelled, 1);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).granted, 1);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).cancelled, 1);
 	world_run(&inn.world);
 	ck_assert_int_eq(inn.guests[0].status, -ETIMEDOUT);
 	ck_assert_int_eq(inn.guests[1].status, 0);
@@ -373,15 +354,15 @@ START_TEST(with_reservations)
 	ck_assert_int_eq(enter(&inn, 2, 1, NULL), 0);
 	ck_assert_int_eq(evwork_limiter_reserve(inn.limiter, 1, EVWORK_NEVER, &later), 0);
 	ck_assert_int_eq(later.act_ns, START + 600 * MS);
-	ck_assert_int_eq(tokens(&inn), -6);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), -6);
 	if (_i == 1) {
 		/* The first leaves: waiters move up, promises do not. */
 		ck_assert_int_eq(evwork_limiter_waiter_cancel(&inn.guests[0].waiter), 0);
-		ck_assert_int_eq(tokens(&inn), -5);
+		ck_assert_int_eq(limiter_tokens(inn.limiter), -5);
 	} else if (_i == 2) {
 		/* The last reservation leaves: nobody was behind it. */
 		ck_assert_int_eq(evwork_reservation_cancel(&later), 0);
-		ck_assert_int_eq(tokens(&inn), -5);
+		ck_assert_int_eq(limiter_tokens(inn.limiter), -5);
 	} else if (_i == 3) {
 		ck_assert_int_eq(evwork_limiter_set_rate(inn.limiter, 20), 0);
 	}
@@ -391,7 +372,7 @@ START_TEST(with_reservations)
 	expect_granted(&inn.guests[1], (_i == 1 || _i == 3 ? 100 : 200) * MS);
 	/* At 20/s the tokens of the reservation are there before its time. */
 	expect_granted(&inn.guests[2], (_i == 0 || _i == 2 ? 500 : _i == 1 ? 400 : 250) * MS);
-	ck_assert_int_eq(tokens(&inn), 2);
+	ck_assert_int_eq(limiter_tokens(inn.limiter), 2);
 	inn_close(&inn);
 }
 END_TEST
@@ -413,17 +394,17 @@ START_TEST(catching_up)
 	/* The loop stalls for ten seconds. */
 	ck_assert_int_eq(evwork_clock_jump(inn.world.clock, 10 * SECOND), 0);
 	world_turns(&inn.world, 12);
-	ck_assert_uint_eq(stats(&inn).granted, granted[_i]);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).granted, granted[_i]);
 	for (i = 0; i < 8; i++)
 		ck_assert_int_eq(inn.guests[i].calls, i < granted[_i]);
 	/* And goes on at the rate. */
 	go(&inn, 10 * MS - 1);
-	ck_assert_uint_eq(stats(&inn).granted, granted[_i]);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).granted, granted[_i]);
 	go(&inn, SECOND);
 	for (i = granted[_i]; i < 8; i++)
 		expect_granted(&inn.guests[i], 10 * SECOND + (i + 1 - granted[_i]) * 10 * MS);
 	/* The slack is for those who wait only. */
-	ck_assert_int_le(tokens(&inn), 1);
+	ck_assert_int_le(limiter_tokens(inn.limiter), 1);
 	inn_close(&inn);
 }
 END_TEST
@@ -608,19 +589,19 @@ START_TEST(bounded_in_any_time)
 	for (step = 0; log->count < GRANTS / support_slow() - VISITORS; step++) {
 		visit(&inn, log, step);
 		world_turns(&inn.world, 4);
-		ck_assert_uint_eq(stats(&inn).granted, (uint64_t)log->count);
+		ck_assert_uint_eq(limiter_stats(inn.limiter).granted, (uint64_t)log->count);
 		ck_assert_int_eq(evwork_clock_jump(inn.world.clock, chance(20) ? chance_below(30 * MS) :
 			chance_below(3 * SECOND)), 0);
 		/* Until nothing more is granted at this time. */
 		world_turns(&inn.world, 4);
-		ck_assert_uint_eq(stats(&inn).granted, (uint64_t)log->count);
+		ck_assert_uint_eq(limiter_stats(inn.limiter).granted, (uint64_t)log->count);
 	}
 	for (i = 0; i < VISITORS; i++)
 		evwork_limiter_waiter_cancel(&log->visitors[i].waiter);
 	world_run(&inn.world);
 	expect_bounded(log, 5, slack_ns[_i]);
 	ck_assert(wide_is_zero(inn.limiter->behind) && wide_is_zero(inn.limiter->demand));
-	ck_assert_uint_eq(stats(&inn).granted, (uint64_t)log->count);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).granted, (uint64_t)log->count);
 	free(log);
 	inn_close(&inn);
 }
@@ -754,7 +735,7 @@ START_TEST(misused)
 	ck_assert_int_eq(enter(&inn, 0, 2, dead), -EBUSY);
 	world_run(&inn.world);
 	ck_assert_int_eq(inn.guests[0].calls, 1);
-	ck_assert_uint_eq(stats(&inn).refused, 2);
+	ck_assert_uint_eq(limiter_stats(inn.limiter).refused, 2);
 	ck_assert_int_eq(evwork_limiter_free(on_other_clock), 0);
 	evwork_ctx_unref(dead);
 	inn_close(&inn);
@@ -782,7 +763,7 @@ START_TEST(failing_calls)
 			calls = fault_stop();
 			ck_assert(rc == 0 || rc == -ENOMEM);
 			go(&inn, SECOND);
-			ck_assert_uint_eq(stats(&inn).waiting, 0);
+			ck_assert_uint_eq(limiter_stats(inn.limiter).waiting, 0);
 			ck_assert_int_eq(evwork_limiter_waiter_cancel(&inn.guests[0].waiter), -ESRCH);
 			ck_assert_int_eq(evwork_limiter_waiter_cancel(&inn.guests[1].waiter), -ESRCH);
 		} while (calls >= k);
