@@ -84,17 +84,21 @@ static bool parent_inherited(const struct evwork_ctx *parent)
 	return !ctx_is_background(parent) && ctx_is_inherited(parent);
 }
 
+static int make_under(struct evwork_ctx *parent, bool detached, struct evwork_ctx **ret_ctx)
+{
+	if (parent_inherited(parent))
+		return -ESHUTDOWN;
+	*ret_ctx = ctx_make(parent, detached);
+	return *ret_ctx ? 0 : -ENOMEM;
+}
+
 int evwork_ctx_new(struct evwork_ctx *parent, struct evwork_ctx **ret_ctx)
 {
 	struct evwork_ctx *ctx;
+	int rc = ret_ctx ? make_under(parent, false, &ctx) : -EINVAL;
 
-	if (!ret_ctx)
-		return -EINVAL;
-	if (parent_inherited(parent))
-		return -ESHUTDOWN;
-	ctx = ctx_make(parent, false);
-	if (!ctx)
-		return -ENOMEM;
+	if (rc)
+		return rc;
 	ctx_link(ctx);
 	*ret_ctx = ctx;
 	return 0;
@@ -103,14 +107,10 @@ int evwork_ctx_new(struct evwork_ctx *parent, struct evwork_ctx **ret_ctx)
 int evwork_ctx_detached(struct evwork_ctx *parent, struct evwork_ctx **ret_ctx)
 {
 	struct evwork_ctx *ctx;
+	int rc = ret_ctx ? make_under(parent, true, &ctx) : -EINVAL;
 
-	if (!ret_ctx)
-		return -EINVAL;
-	if (parent_inherited(parent))
-		return -ESHUTDOWN;
-	ctx = ctx_make(parent, true);
-	if (!ctx)
-		return -ENOMEM;
+	if (rc)
+		return rc;
 	*ret_ctx = ctx;
 	return 0;
 }
@@ -119,14 +119,10 @@ int evwork_ctx_with_value(struct evwork_ctx *parent, const void *key, void *valu
 	void (*destroy)(void *value), struct evwork_ctx **ret_ctx)
 {
 	struct evwork_ctx *ctx;
+	int rc = key && ret_ctx ? make_under(parent, false, &ctx) : -EINVAL;
 
-	if (!key || !ret_ctx)
-		return -EINVAL;
-	if (parent_inherited(parent))
-		return -ESHUTDOWN;
-	ctx = ctx_make(parent, false);
-	if (!ctx)
-		return -ENOMEM;
+	if (rc)
+		return rc;
 	ctx->key = key;
 	ctx->value = value;
 	ctx->destroy = destroy;
