@@ -7,17 +7,11 @@
  * EVWORK_STRESS_SEED repeats a run's choices, EVWORK_STRESS_CASE one case of it.
  */
 
-#include "support.h"
+#include "stress.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 #define CASES 6000
 #define STAGES_MOST 8
@@ -25,8 +19,6 @@
 #define SOURCE_MOST 60
 /* So many items can come of one pipeline; shapes that could make more are thinned. */
 #define ITEMS_MOST 20000
-
-static uint64_t stress_seed, chance_state;
 
 static uint64_t mix(uint64_t x)
 {
@@ -36,17 +28,6 @@ static uint64_t mix(uint64_t x)
 	x *= UINT64_C(0xc4ceb9fe1a85ec53);
 	return x ^ (x >> 33);
 }
-
-static int chance(int n)
-{
-	chance_state = chance_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (int)((chance_state >> 33) % (uint64_t)n);
-}
-
-#define expect(condition, ...) do { \
-	if (!(condition)) \
-		ck_abort_msg(#condition " does not hold: " __VA_ARGS__); \
-} while (0)
 
 /* The name says where it came from, the ticket is another for each that was emitted. */
 struct item {
@@ -411,7 +392,7 @@ static void draw(struct shape *shape, int number)
 {
 	memset(shape, 0, sizeof(*shape));
 	shape->number = number;
-	chance_state = mix(stress_seed + (uint64_t)number);
+	chance_seed((uint64_t)number);
 	draw_stages(shape);
 	shape->threads = chance(3) + 1;
 	shape->window = chance(16) + 1;
@@ -624,7 +605,7 @@ static int threads_of(int number)
 START_TEST(random_shapes)
 {
 	const char *only = getenv("EVWORK_STRESS_CASE");
-	int i, first = 0, count = SANITIZED || support_slow() > 1 ? CASES / 10 : CASES;
+	int i, first = 0, count = scaled(CASES);
 	struct world worlds[4];
 
 	if (only) {
@@ -650,9 +631,6 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *seed = getenv("EVWORK_STRESS_SEED");
-
-	stress_seed = seed ? strtoull(seed, NULL, 0) : sys_random();
-	support_note("EVWORK_STRESS_SEED=0x%llx", (unsigned long long)stress_seed);
+	stress_begin();
 	return support_run(suite());
 }
