@@ -318,8 +318,9 @@ int evwork_hedge_cancel(struct evwork_hedge *hedge)
 
 	if (!hedge)
 		return -EINVAL;
-	/* Relaxed: in one process it never says another than this. */
-	if (__atomic_load_n(&hedge->_call, __ATOMIC_RELAXED) &&
+	/* Acquire: where the call was made; pairs with the release of start. Relaxed then: in
+	 * one process it never says another. */
+	if (__atomic_load_n(&hedge->_call, __ATOMIC_ACQUIRE) &&
 	    __atomic_load_n(&hedge->_made_in, __ATOMIC_RELAXED) != fork_here())
 		return -ESHUTDOWN;
 	call = hold_call(hedge);
