@@ -525,6 +525,113 @@ START_TEST(child_starts_anew)
 }
 END_TEST
 
+/* Made before all pools and loops. */
+struct early {
+	struct evwork_clock *clock;
+	struct evwork_ctx *ctx;
+	struct evwork_chan *chan;
+	struct evwork_broadcast *broadcast;
+	struct evwork_latch *latch;
+	struct evwork_limiter *limiter;
+	struct evwork_breaker *breaker;
+	struct evwork_adaptive *adaptive;
+	struct evwork_retry_policy *policy;
+	struct evwork_budget *budget;
+};
+
+enum { EARLY = 10 };
+
+static int make_early(struct early *early, int which)
+{
+	static const struct evwork_breaker_options breaker;
+	static const struct evwork_adaptive_options adaptive = { .limit = 1 };
+	static const struct evwork_retry_options policy;
+
+	switch (which) {
+	case 0: return evwork_clock_new(1, &early->clock);
+	case 1: return evwork_ctx_new(NULL, &early->ctx);
+	case 2: return evwork_chan_new(sizeof(int), 1, NULL, &early->chan);
+	case 3: return evwork_broadcast_new(sizeof(int), NULL, NULL, &early->broadcast);
+	case 4: return evwork_latch_new(&early->latch);
+	case 5: return evwork_limiter_new(1, 1, NULL, &early->limiter);
+	case 6: return evwork_breaker_new(&breaker, &early->breaker);
+	case 7: return evwork_adaptive_new(&adaptive, &early->adaptive);
+	case 8: return evwork_retry_policy_new(&policy, &early->policy);
+	default: return evwork_budget_new_concurrent(1, 1, &early->budget);
+	}
+}
+
+static int use_early(struct early *early, int which)
+{
+	struct evwork_retry_stats stats;
+	struct evwork_breaker_permit permit = { 0 };
+	struct evwork_adaptive_token token = { 0 };
+	int value = 1;
+
+	switch (which) {
+	case 0: return evwork_clock_advance(early->clock, 1);
+	case 1: return evwork_ctx_cancel(early->ctx, 0);
+	case 2: return evwork_chan_try_send(early->chan, &value);
+	case 3: return evwork_broadcast_close(early->broadcast);
+	case 4: return evwork_latch_add(early->latch, 1);
+	case 5: return evwork_limiter_allow(early->limiter, 1);
+	case 6: return evwork_breaker_acquire(early->breaker, &permit);
+	case 7: return evwork_adaptive_acquire(early->adaptive, &token);
+	case 8: return evwork_retry_policy_stats(early->policy, &stats);
+	default: return evwork_budget_enter(early->budget);
+	}
+}
+
+static int free_early(struct early *early, int which)
+{
+	switch (which) {
+	case 0: return evwork_clock_free(early->clock);
+	case 1: evwork_ctx_unref(early->ctx); return 0;
+	case 2: return evwork_chan_free(early->chan);
+	case 3: return evwork_broadcast_free(early->broadcast);
+	case 4: return evwork_latch_free(early->latch);
+	case 5: return evwork_limiter_free(early->limiter);
+	case 6: return evwork_breaker_free(early->breaker);
+	case 7: return evwork_adaptive_free(early->adaptive);
+	case 8: return evwork_retry_policy_free(early->policy);
+	default: return evwork_budget_free(early->budget);
+	}
+}
+
+/* In a process that has never had a pool or a loop what is made by itself is the parent's,
+ * too: another thread may have had its lock (S-SHUT-12). A fork that cannot be noticed is
+ * want of memory (S-CRASH-8). */
+START_TEST(no_pool_is_needed)
+{
+	struct early early;
+	int status, k, rc;
+	pid_t child;
+
+	for (k = 1; ; k++) {
+		fault_start(SYS_CALLS, k, false);
+		rc = make_early(&early, _i);
+		if (fault_stop() < k)
+			break;
+		ck_assert_int_eq(rc, -ENOMEM);
+		ck_assert_uint_eq(sys_blocks(), 0);
+	}
+	ck_assert_int_eq(rc, 0);
+	ck_assert_int_gt(k, 2);
+	child = fork();
+	if (child == 0) {
+		EXPECT(use_early(&early, _i), -ESHUTDOWN);
+		EXPECT(free_early(&early, _i), 0);
+		WRONG(sys_blocks() != 0);
+		_exit(0);
+	}
+	ck_assert_int_gt(child, 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(free_early(&early, _i), 0);
+	ck_assert_uint_eq(sys_blocks(), 0);
+}
+END_TEST
+
 #endif
 
 static Suite *suite(void)
@@ -540,6 +647,8 @@ static Suite *suite(void)
 #if !defined(__SANITIZE_THREAD__)
 	tcase_add_test(tcase, locks_are_not_waited_for);
 	tcase_add_test(tcase, child_starts_anew);
+	if (support_forks())
+		tcase_add_loop_test(tcase, no_pool_is_needed, 0, EARLY);
 #endif
 	return suite;
 }

@@ -31,6 +31,9 @@ int evwork_clock_new(int64_t start_ns, struct evwork_clock **ret_clock)
 
 	if (!ret_clock || start_ns < 0 || start_ns == EVWORK_NEVER)
 		return -EINVAL;
+	rc = fork_notice();
+	if (rc)
+		return rc;
 	clock = sys_zalloc(sizeof(*clock));
 	if (!clock)
 		return -ENOMEM;

@@ -14,7 +14,7 @@ atomic_uint fork_depth;
 
 static sys_mutex mutex = SYS_MUTEX_STATIC;      /* covers the rest */
 static LIST_OF(struct fork_entry) entries;
-static bool registered;
+static atomic_bool registered;                   /* for good */
 
 static void before_fork(void)
 {
@@ -38,9 +38,13 @@ static void in_child(void)
 
 static int register_locked(void)
 {
-	int rc = registered ? 0 : sys_atfork(before_fork, in_parent, in_child);
+	int rc;
 
-	registered = rc == 0;
+	/* Relaxed: written under the lock; and who sees it without that needs no more. */
+	if (atomic_load_explicit(&registered, memory_order_relaxed))
+		return 0;
+	rc = sys_atfork(before_fork, in_parent, in_child);
+	atomic_store_explicit(&registered, rc == 0, memory_order_relaxed);
 	return rc;
 }
 
@@ -48,6 +52,9 @@ int fork_notice(void)
 {
 	int rc;
 
+	/* As in register_locked. */
+	if (atomic_load_explicit(&registered, memory_order_relaxed))
+		return 0;
 	sys_lock(&mutex);
 	rc = register_locked();
 	sys_unlock(&mutex);

@@ -22,7 +22,7 @@ struct fork_entry {
 int fork_join(struct fork_entry *entry);
 void fork_leave(struct fork_entry *entry);
 
-/* For who looks at fork_here() and may be there before all pools and loops: forks are
+/* For who remembers fork_here() and may be there before all pools and loops: forks are
  * noticed from now on. -ENOMEM, only ever for the first of all. */
 int fork_notice(void);
 

@@ -17,6 +17,9 @@ int evwork_broadcast_new(size_t elem_size, void (*ref)(const void *item, int n),
 
 	if (!ret_broadcast)
 		return -EINVAL;
+	rc = fork_notice();
+	if (rc)
+		return rc;
 	broadcast = sys_zalloc(sizeof(*broadcast));
 	if (!broadcast)
 		return -ENOMEM;

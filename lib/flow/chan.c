@@ -20,7 +20,7 @@ static void core_free(struct chan_core *core)
 
 static struct chan_core *core_new(size_t elem_size, size_t capacity, void (*drop)(void *value))
 {
-	struct chan_core *core = sys_zalloc(sizeof(*core));
+	struct chan_core *core = fork_notice() == 0 ? sys_zalloc(sizeof(*core)) : NULL;
 
 	if (!core)
 		return NULL;

@@ -281,6 +281,9 @@ int evwork_adaptive_new(const struct evwork_adaptive_options *options,
 		return -EINVAL;
 	if (options->loop && options->loop->inherited)
 		return -ESHUTDOWN;
+	rc = fork_notice();
+	if (rc)
+		return rc;
 	adaptive = sys_zalloc(sizeof(*adaptive));
 	if (!adaptive)
 		return -ENOMEM;

@@ -178,6 +178,9 @@ int evwork_breaker_new(const struct evwork_breaker_options *options,
 		return -EINVAL;
 	if ((options->loop && options->loop->inherited) || clock_inherited(options->clock))
 		return -ESHUTDOWN;
+	rc = fork_notice();
+	if (rc)
+		return rc;
 	breaker = sys_zalloc(sizeof(*breaker));
 	if (!breaker)
 		return -ENOMEM;

@@ -50,9 +50,12 @@ static bool ratio_valid(double ratio)
 
 static int budget_new(double ratio, double reserve, struct evwork_budget **ret_budget)
 {
-	struct evwork_budget *budget = sys_zalloc(sizeof(*budget));
-	int rc;
+	struct evwork_budget *budget;
+	int rc = fork_notice();
 
+	if (rc)
+		return rc;
+	budget = sys_zalloc(sizeof(*budget));
 	if (!budget)
 		return -ENOMEM;
 	rc = sys_mutex_init(&budget->mutex);

@@ -45,6 +45,9 @@ int evwork_retry_policy_new(const struct evwork_retry_options *options,
 	if (!options || !ret_policy || !options_valid(options) ||
 	    !overlap_valid(options))
 		return -EINVAL;
+	rc = fork_notice();
+	if (rc)
+		return rc;
 	policy = sys_zalloc(sizeof(*policy));
 	if (!policy)
 		return -ENOMEM;

@@ -13,7 +13,7 @@
 
 static struct ctx_tree *tree_new(void)
 {
-	struct ctx_tree *tree = sys_zalloc(sizeof(*tree));
+	struct ctx_tree *tree = fork_notice() == 0 ? sys_zalloc(sizeof(*tree)) : NULL;
 
 	if (tree && sys_mutex_init(&tree->mutex) != 0) {
 		sys_free(tree);
