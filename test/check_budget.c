@@ -14,6 +14,7 @@
 #include "rival.h"
 
 #include <math.h>
+#include <sys/wait.h>
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
@@ -584,6 +585,77 @@ START_TEST(copy_is_refused)
 }
 END_TEST
 
+static void must_not_start(struct evwork_attempt *attempt, void *arg)
+{
+	(void)arg;
+	ck_abort_msg("attempt %d", evwork_attempt_number(attempt));
+}
+
+static void ignore_retry(struct evwork_retry *retry, int status)
+{
+	(void)retry;
+	(void)status;
+}
+
+/* S-RTY-11: calls that are cancelled before their first attempt deposit nothing. */
+START_TEST(cancelled_at_once)
+{
+	struct evwork_retry_options options = { .max_attempts = 2 };
+	struct evwork_op op = { .start = must_not_start };
+	struct evwork_retry_policy *policy;
+	struct evwork_budget *budget;
+	struct evwork_hedge hedge;
+	struct evwork_retry retry;
+	struct world world;
+
+	world_open_manual(&world, 1, START_NS);
+	ck_assert_int_eq(evwork_budget_new(10, 0, 1000, world.clock, &budget), 0);
+	options.budget = budget;
+	ck_assert_int_eq(evwork_retry_policy_new(&options, &policy), 0);
+	evwork_retry_init(&retry, policy, ignore_retry);
+	retry.op = op;
+	ck_assert_int_eq(evwork_retry_start(world.loop, &retry), 0);
+	ck_assert_int_eq(evwork_retry_cancel(&retry), 0);
+	hedge = (struct evwork_hedge) { .op = op, .copies = 1, .budget = budget, .done = ignore };
+	ck_assert_int_eq(evwork_hedge_start(world.loop, &hedge), 0);
+	ck_assert_int_eq(evwork_hedge_cancel(&hedge), 0);
+	world_run(&world);
+	ck_assert_int_eq(retry.reason, EVWORK_RETRY_CTX);
+	ck_assert_int_eq(retry.attempts, 0);
+	ck_assert_int_eq(evwork_budget_balance(budget), 0);
+	ck_assert_int_eq(evwork_retry_policy_free(policy), 0);
+	ck_assert_int_eq(evwork_budget_free(budget), 0);
+	world_close(&world);
+}
+END_TEST
+
+/* S-SHUT-12: a budget is the parent's although there was neither pool nor loop when it was
+ * made. Another thread may have had its lock. */
+START_TEST(in_a_child)
+{
+	struct evwork_budget *budget;
+	int status, kind;
+	pid_t child;
+
+	for (kind = 0; kind < 2; kind++) {
+		ck_assert_int_eq(kind ? evwork_budget_new_concurrent(1, 1, &budget) :
+			evwork_budget_new(1, 1, 1000, NULL, &budget), 0);
+		child = fork();
+		ck_assert_int_ge(child, 0);
+		if (child == 0)
+			_exit(evwork_budget_enter(budget) != -ESHUTDOWN ||
+				evwork_budget_leave(budget) != -ESHUTDOWN ||
+				evwork_budget_withdraw(budget) != -ESHUTDOWN ||
+				evwork_budget_give_back(budget) != -ESHUTDOWN ||
+				evwork_budget_balance(budget) != -ESHUTDOWN ||
+				evwork_budget_free(budget) != 0);
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+		ck_assert_int_eq(status, 0);
+		ck_assert_int_eq(evwork_budget_free(budget), 0);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("budget");
@@ -597,6 +669,9 @@ int main(void)
 	tcase_add_test(by_hand, shares);
 	tcase_add_test(by_hand, bounds_at_once);
 	tcase_add_test(by_hand, from_threads);
+	if (support_forks())
+		tcase_add_test(by_hand, in_a_child);
+	tcase_add_test(ledger, cancelled_at_once);
 	tcase_add_test(ledger, ledger_agrees);
 	tcase_add_test(ledger, copy_is_refused);
 	tcase_add_test(ledger, failing_calls);

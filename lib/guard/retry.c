@@ -252,6 +252,8 @@ static void begin_attempt(struct evwork_retry_call *call)
 		finish(call, err, EVWORK_RETRY_CTX);
 		return;
 	}
+	if (retry->attempts == 0)
+		call->active = call->budget && evwork_budget_enter(call->budget) == 0;
 	attempt = &call->attempts[call->policy->overlap ? retry->attempts : 0];
 	attempt->place = call->policy->overlap ? retry->attempts : 0;
 	attempt->number = ++retry->attempts;
@@ -331,7 +333,6 @@ static void on_begin(struct letter *letter)
 {
 	struct evwork_retry_call *call = EVWORK_CONTAINER(letter, struct evwork_retry_call, begin);
 
-	call->active = call->budget && evwork_budget_enter(call->budget) == 0;
 	begin_attempt(call);
 }
 
