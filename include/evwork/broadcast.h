@@ -170,8 +170,8 @@ int evwork_subscribe(struct evwork_broadcast *broadcast,
  * anywhere else: no item follows once it has returned (S-FAN-11), nor `ended`. What is
  * queued goes to drop, inside this call. [any]; with a loop [loop], until the subscription
  * has ended and `ended` has returned. NULL is fine.
- * -EPERM: on another thread than the loop's, before that. -EBUSY: without a loop, somebody waits for
- * its channel; nothing has changed: after evwork_chan_abandon() they will not.
+ * -EPERM: on another thread than the loop's, before that. -EBUSY: without a loop, somebody
+ * waits for its channel; nothing has changed: after evwork_chan_abandon() they will not.
  */
 int evwork_unsubscribe(struct evwork_subscription *sub);
 
