@@ -444,6 +444,60 @@ START_TEST(an_empty_queue_is_not_old)
 }
 END_TEST
 
+/* Whatever the gate has seen meanwhile: nobody asked for long, or the loop was stuck. */
+START_TEST(what_was_old_stays_old)
+{
+	struct evwork_gate_options options = { .age_high_ms = 80, .age_low_ms = 40 };
+	struct scene scene;
+	struct valve valve;
+	int i;
+
+	scene_open(&scene, &options);
+	valves_add(&valve, 1, &scene);
+	submit(&scene);
+	ck_assert_int_eq(evwork_inlet_pass(&valve.inlet), 0);
+	ck_assert_int_eq(evwork_clock_jump(scene.world.clock, 1000 * MS), 0);
+	for (i = 0; i < 32; i++)
+		(void)evwork_inlet_pass(&valve.inlet);
+	ck_assert_int_eq(evwork_inlet_pass(&valve.inlet), -EAGAIN);
+	for (i = 0; i < 100; i++) {
+		ck_assert_int_eq(evwork_clock_advance(scene.world.clock, 10 * MS), 0);
+		world_turns(&scene.world, 2);
+	}
+	ck_assert_int_eq(evwork_clock_jump(scene.world.clock, 1000 * MS), 0);
+	world_turns(&scene.world, 4);
+	ck_assert_int_eq(evwork_clock_advance(scene.world.clock, 40 * MS), 0);
+	world_turns(&scene.world, 4);
+	ck_assert_int_eq(valve.ons, 0);
+	cancel_last(&scene, 1);
+	ck_assert_int_eq(evwork_clock_advance(scene.world.clock, 40 * MS), 0);
+	world_turns(&scene.world, 4);
+	ck_assert_int_eq(valve.ons, 1);
+	valves_remove(&valve, 1);
+	scene_close(&scene);
+}
+END_TEST
+
+/* S-GEN-9 */
+START_TEST(an_age_may_be_never)
+{
+	struct evwork_gate_options options = { .age_high_ms = INT64_MAX };
+	struct scene scene;
+	struct valve valve;
+	int i;
+
+	scene_open(&scene, &options);
+	valves_add(&valve, 1, &scene);
+	submit(&scene);
+	for (i = 0; i < 100; i++) {
+		ck_assert_int_eq(evwork_clock_advance(scene.world.clock, 1000 * MS), 0);
+		ck_assert_int_eq(evwork_inlet_pass(&valve.inlet), 0);
+	}
+	valves_remove(&valve, 1);
+	scene_close(&scene);
+}
+END_TEST
+
 /* Limiters. */
 
 static void limited_open(struct scene *scene, double rate, int64_t burst,
@@ -1401,6 +1455,8 @@ static Suite *suite(void)
 	tcase_add_test(tcase, by_default_at_half_the_queue);
 	tcase_add_test(tcase, shuts_when_the_oldest_is_too_old);
 	tcase_add_test(tcase, an_empty_queue_is_not_old);
+	tcase_add_test(tcase, what_was_old_stays_old);
+	tcase_add_test(tcase, an_age_may_be_never);
 	tcase_add_test(tcase, shuts_while_a_limiter_is_empty);
 	tcase_add_test(tcase, a_new_rate_is_seen);
 	tcase = support_case(s, "line");

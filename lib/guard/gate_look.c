@@ -37,34 +37,43 @@ static const struct gate_mark *mark_at(const struct evwork_gate *gate, unsigned 
 	return &gate->marks[(gate->mark_first + i) % GATE_MARKS];
 }
 
+static void forget_first(struct evwork_gate *gate)
+{
+	gate->mark_first = (gate->mark_first + 1) % GATE_MARKS;
+	gate->mark_count--;
+}
+
+/* Those from before the oldest job was submitted tell nothing. */
+static void forget_useless(struct evwork_gate *gate, const struct lane_look *look)
+{
+	while (gate->mark_count &&
+	       (!look->any || (int32_t)(mark_at(gate, 0)->number - look->first) <= 0))
+		forget_first(gate);
+}
+
 static void mark(struct evwork_gate *gate, uint32_t next, int64_t now)
 {
 	const int64_t apart = gate->age_high_ns / (GATE_MARKS / 2);
 
-	/* Those that are much too old tell nothing, and their numbers may come again. */
-	while (gate->mark_count && mark_at(gate, 0)->at_ns < now - 4 * gate->age_high_ns) {
-		gate->mark_first = (gate->mark_first + 1) % GATE_MARKS;
-		gate->mark_count--;
-	}
 	if (gate->mark_count && now - mark_at(gate, gate->mark_count - 1)->at_ns < apart)
 		return;
-	if (gate->mark_count == GATE_MARKS) {
-		gate->mark_first = (gate->mark_first + 1) % GATE_MARKS;
-		gate->mark_count--;
-	}
+	/* What is left goes back by more than the high mark. */
+	if (gate->mark_count == GATE_MARKS)
+		forget_first(gate);
 	gate->marks[(gate->mark_first + gate->mark_count++) % GATE_MARKS] =
 		(struct gate_mark){ now, next };
 }
 
 /* How long ago, at least, the oldest job was submitted. */
-static int64_t age(const struct evwork_gate *gate, const struct lane_look *look, int64_t now)
+static int64_t age(struct evwork_gate *gate, const struct lane_look *look, int64_t now)
 {
-	unsigned i;
+	int64_t oldest;
 
-	for (i = 0; look->any && i < gate->mark_count; i++)
-		if ((int32_t)(mark_at(gate, i)->number - look->first) > 0)
-			return now - mark_at(gate, i)->at_ns;
-	return 0;
+	forget_useless(gate, look);
+	oldest = gate->mark_count ? now - mark_at(gate, 0)->at_ns : 0;
+	if (look->any)
+		mark(gate, look->next, now);
+	return oldest;
 }
 
 /* Causes. */
@@ -96,7 +105,6 @@ static unsigned look_at_lane(struct evwork_gate *gate, int64_t now)
 	if (gate->by_age) {
 		int64_t oldest = age(gate, &look, now);
 
-		mark(gate, look.next, now);
 		causes |= judge(gate, CAUSE_AGE, oldest >= gate->age_high_ns,
 			oldest <= gate->age_low_ns);
 	}
