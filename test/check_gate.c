@@ -1018,6 +1018,53 @@ START_TEST(somebody_in_line_keeps_the_base_running)
 }
 END_TEST
 
+/* Nothing but the worker's job, which is no matter to this base, keeps the gate shut. */
+START_TEST(nobody_in_line_keeps_nothing_running)
+{
+	struct evwork_gate_options options = { .queue_high = 1 };
+	struct evwork_lane_options shared = { .name = "shared" };
+	struct event_base *base = event_base_new();
+	struct evwork_lane *lane;
+	struct evwork_loop *loop;
+	struct evwork_gate *gate;
+	struct scene scene = { .submitted = 0 };
+	struct valve valve;
+	struct probe theirs;
+
+	world_open(&scene.world, 1);
+	ck_assert_int_eq(evwork_loop_new(base, scene.world.pool, NULL, &loop), 0);
+	ck_assert_int_eq(evwork_lane_new(scene.world.pool, &shared, &lane), 0);
+	gate_init(&scene.hold);
+	block_workers(&scene.world, &scene.hold, scene.holders, 1);
+	probe_init(&theirs, 0);
+	theirs.job.lane = lane;
+	ck_assert_int_eq(evwork_submit(scene.world.loop, &theirs.job), 0);
+	options.lane = lane;
+	ck_assert_int_eq(evwork_gate_new(loop, &options, &gate), 0);
+	valve_init(&valve, &scene);
+	ck_assert_int_eq(evwork_gate_add(gate, &valve.inlet), 0);
+	ck_assert_int_eq(evwork_inlet_pass(&valve.inlet), -EAGAIN);
+	ck_assert_int_eq(evwork_inlet_want(&valve.inlet, 0), 0);
+	ck_assert_int_ge(event_base_dispatch(base), 0);
+	ck_assert_int_eq(valve.ons, 0);
+	/* It is still shut, and to whom it matters it opens again. */
+	ck_assert_int_eq(evwork_inlet_want(&valve.inlet, 1), 0);
+	world_turns(&scene.world, 1);
+	ck_assert_int_eq(event_base_loop(base, EVLOOP_NONBLOCK), 0);
+	ck_assert_int_eq(evwork_inlet_pass(&valve.inlet), -EAGAIN);
+	unblock_workers(&scene.world, &scene.hold);
+	ck_assert_int_ge(event_base_dispatch(base), 0);
+	ck_assert_int_eq(valve.ons, 1);
+	ck_assert_int_eq(evwork_gate_remove(&valve.inlet), 0);
+	ck_assert_int_eq(evwork_gate_free(gate), 0);
+	ck_assert_int_eq(evwork_loop_free(loop), 0);
+	event_base_free(base);
+	ck_assert_int_eq(evwork_lane_free(lane), 0);
+	gate_fini(&scene.hold);
+	world_close(&scene.world);
+}
+END_TEST
+
 /* The end. */
 
 static void free_all(struct valve *valve, int on)
@@ -1470,6 +1517,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, nothing_is_read_meanwhile);
 	tcase_add_test(tcase, listeners_accept_nobody_meanwhile);
 	tcase_add_test(tcase, somebody_in_line_keeps_the_base_running);
+	tcase_add_test(tcase, nobody_in_line_keeps_nothing_running);
 	tcase = support_case(s, "end");
 	tcase_add_test(tcase, freed_in_its_callback);
 	tcase_add_test(tcase, freed_while_the_news_is_on_its_way);

@@ -82,8 +82,12 @@ void gate_look(struct evwork_gate *gate);
 /* Whether the last look is too long ago to let somebody pass. */
 bool gate_look_is_stale(const struct evwork_gate *gate);
 void gate_look_init(struct evwork_gate *gate);
-/* Does not wait for the queue any more; false if the letter is on its way. */
-bool gate_stop_awaiting(struct evwork_gate *gate);
+/* If it is shut for that, has workers tell when the queue is short. */
+void gate_await_queue(struct evwork_gate *gate);
+/* Does not wait for the queue any more, unless the letter is on its way. */
+void gate_stop_awaiting(struct evwork_gate *gate);
+/* Somebody has left, perhaps the last. */
+void gate_left(struct evwork_gate *gate);
 
 /* Puts an inlet into the line, and switches it off; `tell`: its owner does not know. False:
  * without memory to keep the loop alive meanwhile, nothing was done. */

@@ -173,17 +173,30 @@ static bool await_queue(struct evwork_gate *gate, int64_t now)
 	return gate->awaiting;
 }
 
+static bool anybody(const struct evwork_gate *gate)
+{
+	return gate->open.head || gate->paused.head;
+}
+
+void gate_await_queue(struct evwork_gate *gate)
+{
+	/* For nobody the loop is not kept. */
+	if (!(gate->causes & CAUSE_QUEUE) || !anybody(gate) ||
+	    await_queue(gate, evwork_loop_now(gate->loop)))
+		return;
+	count_causes(gate, gate->causes & ~(unsigned)CAUSE_QUEUE);
+	/* There is room for one; for how many more the next look tells. */
+	gate->credit = 0;
+	gate_raise(gate);
+}
+
 static void look_again(struct evwork_gate *gate, int64_t now, int64_t limiter_ns)
 {
 	if (gate->causes & CAUSE_LIMITER)
 		set_alarm(gate, sys_time_add(now, shorter(limiter_ns, LIMITER_POLL_NS)));
 	if (gate->causes & CAUSE_AGE)
 		set_alarm(gate, sys_time_add(now, gate->age_low_ns / 4 + FRESH_NS));
-	if ((gate->causes & CAUSE_QUEUE) && !await_queue(gate, now)) {
-		count_causes(gate, gate->causes & ~(unsigned)CAUSE_QUEUE);
-		/* There is room for one; for how many more the next look tells. */
-		gate->credit = 0;
-	}
+	gate_await_queue(gate);
 }
 
 void gate_look(struct evwork_gate *gate)
@@ -241,14 +254,19 @@ void gate_look_init(struct evwork_gate *gate)
 	letter_init(&gate->letter, NULL, on_letter, on_letter_lost);
 }
 
-bool gate_stop_awaiting(struct evwork_gate *gate)
+void gate_stop_awaiting(struct evwork_gate *gate)
 {
 	bool waited = gate->hooked && pool_remove_hook(gate->lane->pool, &gate->hook);
 
 	gate->hooked = false;
 	if (!waited)
-		return !gate->awaiting;
+		return;
 	gate->awaiting = false;
 	loop_leave(gate->loop, gate->own);
-	return true;
+}
+
+void gate_left(struct evwork_gate *gate)
+{
+	if (!anybody(gate))
+		gate_stop_awaiting(gate);
 }

@@ -138,6 +138,8 @@ static bool put_paused(struct evwork_inlet *inlet, bool asked)
 	take_out(inlet);
 	stand_in_line(inlet, asked);
 	count_up(&gate->paused_count, 1);
+	if (!gate->over)
+		gate_await_queue(gate);
 	return true;
 }
 
@@ -251,6 +253,7 @@ int evwork_gate_remove(struct evwork_inlet *inlet)
 	count_up(&gate->inlets, (uint64_t)-1);
 	inlet->_gate = NULL;
 	inlet->_state = INLET_IDLE;
+	gate_left(gate);
 	return 0;
 }
 
@@ -266,6 +269,7 @@ int evwork_inlet_want(struct evwork_inlet *inlet, int on)
 		return begin(inlet);
 	take_out(inlet);
 	switch_off(inlet);
+	gate_left(inlet->_gate);
 	return 0;
 }
 
