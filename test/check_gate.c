@@ -1095,6 +1095,62 @@ START_TEST(freed_in_its_callback)
 }
 END_TEST
 
+static void free_all_inside(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct connection *connection = arg;
+
+	(void)input;
+	if (info->n_added == 0 || !connection->scene->gate)
+		return;
+	ck_assert_int_eq(evwork_gate_remove(&connection->inlet), 0);
+	ck_assert_int_eq(evwork_gate_free(connection->scene->gate), 0);
+	connection->scene->gate = NULL;
+}
+
+/* S-GEN-5: some bufferevents, pairs for example, bring what was left behind, and so call
+ * back, as soon as they are enabled. */
+START_TEST(freed_while_it_is_switched_on)
+{
+	struct evwork_gate_options options = { .queue_high = 1 };
+	struct connection connection;
+	struct bufferevent *pair[2];
+	struct scene scene;
+	int way;
+
+	/* By want, by add, and by the gate. */
+	for (way = 0; way < 3; way++) {
+		scene_open(&scene, &options);
+		memset(&connection, 0, sizeof(connection));
+		connection.scene = &scene;
+		ck_assert_int_eq(bufferevent_pair_new(scene.world.base, 0, pair), 0);
+		ck_assert_int_eq(bufferevent_enable(pair[1], EV_WRITE), 0);
+		evwork_inlet_init_bufferevent(&connection.inlet, pair[0]);
+		if (way != 1)
+			ck_assert_int_eq(evwork_gate_add(scene.gate, &connection.inlet), 0);
+		if (way == 0)
+			ck_assert_int_eq(evwork_inlet_want(&connection.inlet, 0), 0);
+		if (way == 1)
+			ck_assert_int_eq(bufferevent_disable(pair[0], EV_READ), 0);
+		if (way == 2)
+			ck_assert_int_eq(fill(&scene, &connection.inlet), 1);
+		ck_assert_int_eq(bufferevent_write(pair[1], "1\n", 2), 0);
+		ck_assert_ptr_nonnull(evbuffer_add_cb(bufferevent_get_input(pair[0]),
+			free_all_inside, &connection));
+		if (way == 0)
+			ck_assert_int_eq(evwork_inlet_want(&connection.inlet, 1), 0);
+		if (way == 1)
+			ck_assert_int_eq(evwork_gate_add(scene.gate, &connection.inlet), 0);
+		if (way == 2)
+			cancel_last(&scene, 1);
+		ck_assert_ptr_null(scene.gate);
+		bufferevent_free(pair[0]);
+		bufferevent_free(pair[1]);
+		world_turns(&scene.world, 2);
+		scene_close(&scene);
+	}
+}
+END_TEST
+
 /* The worker has told it, and the loop has not heard of it yet. */
 START_TEST(freed_while_the_news_is_on_its_way)
 {
@@ -1519,6 +1575,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, somebody_in_line_keeps_the_base_running);
 	tcase_add_test(tcase, nobody_in_line_keeps_nothing_running);
 	tcase = support_case(s, "end");
+	tcase_add_test(tcase, freed_while_it_is_switched_on);
 	tcase_add_test(tcase, freed_in_its_callback);
 	tcase_add_test(tcase, freed_while_the_news_is_on_its_way);
 	tcase_add_test(tcase, a_loop_that_closes);

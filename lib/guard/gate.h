@@ -26,6 +26,12 @@ struct gate_mark {
 /* Twice what is between the marks that age is told by. */
 #define GATE_MARKS 16
 
+/* An inlet is switched on, in which callbacks may come. */
+struct switching {
+	struct evwork_inlet *inlet;   /* NULL: it was removed meanwhile */
+	struct switching *outer;
+};
+
 struct evwork_gate {
 	/* Fixed at creation. */
 	char name[EVWORK_NAME_MAX];
@@ -65,7 +71,7 @@ struct evwork_gate {
 	uint64_t places;              /* that were given at its end */
 	uint32_t turns;               /* of the gate */
 	bool waits;                   /* somebody is in line, and keeps the loop alive */
-	struct evwork_inlet *switching;       /* forgotten if it is removed meanwhile */
+	struct switching *switching;  /* those that are being switched on */
 
 	/* Written by the loop's thread only. */
 	_Atomic uint64_t inlets, paused_count, shuts[3], passed, held, resumed, yielded;

@@ -60,7 +60,6 @@ static void switch_off(const struct evwork_inlet *inlet)
 		(void)evconnlistener_disable(inlet->_listener);
 }
 
-/* Callbacks may come in this, of filters and TLS for example, and remove the inlet. */
 static int switch_on(const struct evwork_inlet *inlet)
 {
 	struct bufferevent *bufferevent = inlet->_bufferevent;
@@ -153,10 +152,38 @@ bool inlet_pause(struct evwork_inlet *inlet, bool tell)
 	return true;
 }
 
+/*
+ * Switches an inlet on that is in the list of the open ones. Callbacks may come in this, of
+ * pairs and TLS for example, and remove the inlet and free the gate. *ret_there: it is still
+ * at the gate. The gate stays until the caller has left it by notice_leave.
+ */
+static int open_up(struct evwork_inlet *inlet, bool *ret_there)
+{
+	struct evwork_gate *gate = inlet->_gate;
+	struct switching switching = { inlet, gate->switching };
+	int rc;
+
+	gate->switching = &switching;
+	rc = switch_on(inlet);
+	gate->switching = switching.outer;
+	*ret_there = switching.inlet != NULL;
+	return rc;
+}
+
+/* The inlet is removed, or its memory may be used for something else. */
+static void forget_switching(struct evwork_inlet *inlet)
+{
+	struct switching *switching;
+
+	for (switching = inlet->_gate->switching; switching; switching = switching->outer)
+		if (switching->inlet == inlet)
+			switching->inlet = NULL;
+}
+
 bool inlet_resume(struct evwork_inlet *inlet)
 {
 	struct evwork_gate *gate = inlet->_gate;
-	int rc = 0;
+	bool there;
 
 	take_out(inlet);
 	put_open(inlet);
@@ -167,17 +194,14 @@ bool inlet_resume(struct evwork_inlet *inlet)
 		inlet->fn(inlet, 1);
 		return true;
 	}
-	gate->switching = inlet;
-	rc = switch_on(inlet);
-	if (rc && gate->switching) {
-		(void)put_paused(inlet, true);
-		sys_lock(&gate->mutex);
-		notice_alarm_locked(&gate->notice,
-			sys_time_add(evwork_loop_now(gate->loop), AGAIN_NS));
-		sys_unlock(&gate->mutex);
-	}
-	gate->switching = NULL;
-	return rc == 0;
+	if (open_up(inlet, &there) == 0 || !there || inlet->_state != INLET_OPEN)
+		return true;
+	(void)put_paused(inlet, true);
+	sys_lock(&gate->mutex);
+	notice_alarm_locked(&gate->notice,
+		sys_time_add(evwork_loop_now(gate->loop), AGAIN_NS));
+	sys_unlock(&gate->mutex);
+	return false;
 }
 
 /* Adding and removing. */
@@ -199,6 +223,8 @@ static int check(const struct evwork_inlet *inlet)
 static int begin(struct evwork_inlet *inlet)
 {
 	struct evwork_gate *gate = inlet->_gate;
+	bool entered, there;
+	int rc;
 
 	if (!inlet->fn && (gate->causes || gate->paused.head)) {
 		if (!put_paused(inlet, false))
@@ -207,12 +233,14 @@ static int begin(struct evwork_inlet *inlet)
 		return 0;
 	}
 	put_open(inlet);
-	if (switch_on(inlet) != 0) {
+	entered = notice_enter(&gate->notice);
+	rc = open_up(inlet, &there);
+	if (rc && there)
 		take_out(inlet);
-		return -ENOMEM;
-	}
-	gate_raise(gate);
-	return 0;
+	else if (!gate->notice.ended)
+		gate_raise(gate);
+	notice_leave(&gate->notice, entered);
+	return there ? rc : 0;
 }
 
 int evwork_gate_add(struct evwork_gate *gate, struct evwork_inlet *inlet)
@@ -231,11 +259,13 @@ int evwork_gate_add(struct evwork_gate *gate, struct evwork_inlet *inlet)
 		return -ESHUTDOWN;
 	inlet->_gate = gate;
 	inlet->_state = INLET_UNWANTED;
+	/* Before, as it may be removed in this, and the gate freed. */
+	count_up(&gate->inlets, 1);
 	rc = begin(inlet);
-	if (rc)
+	if (rc) {
 		inlet->_gate = NULL;
-	else
-		count_up(&gate->inlets, 1);
+		count_up(&gate->inlets, (uint64_t)-1);
+	}
 	return rc;
 }
 
@@ -248,8 +278,7 @@ int evwork_gate_remove(struct evwork_inlet *inlet)
 		return rc;
 	gate = inlet->_gate;
 	take_out(inlet);
-	if (gate->switching == inlet)
-		gate->switching = NULL;
+	forget_switching(inlet);
 	count_up(&gate->inlets, (uint64_t)-1);
 	inlet->_gate = NULL;
 	inlet->_state = INLET_IDLE;

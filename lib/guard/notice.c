@@ -33,6 +33,23 @@ static void leave_callback(struct notice *notice)
 		notice->destroy(notice);
 }
 
+bool notice_enter(struct notice *notice)
+{
+	bool entered;
+
+	sys_lock(notice->mutex);
+	entered = !notice->calling;
+	notice->calling = true;
+	sys_unlock(notice->mutex);
+	return entered;
+}
+
+void notice_leave(struct notice *notice, bool entered)
+{
+	if (entered)
+		leave_callback(notice);
+}
+
 static void on_watch(struct evwork_watch *watch, int status)
 {
 	struct notice *notice = EVWORK_CONTAINER(watch, struct notice, watch);

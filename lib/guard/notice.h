@@ -27,7 +27,7 @@ struct notice {
 	struct evwork_loop *loop;     /* NULL: none, or it has gone */
 	struct evwork_watch watch;
 	struct evwork_timer alarm;
-	bool calling;                 /* inside tell or ring */
+	bool calling;                 /* inside tell or ring, or entered */
 	bool ended;                   /* notice_end was called inside */
 };
 
@@ -44,6 +44,11 @@ void notice_alarm_locked(struct notice *notice, int64_t due_ns);
 
 /* [any] Whether notice_end would be let through here. */
 bool notice_may_end(struct notice *notice);
+
+/* [loop] Around what else of the user's the owner calls: it is not freed before the second,
+ * which is given what the first has returned. */
+bool notice_enter(struct notice *notice);
+void notice_leave(struct notice *notice, bool entered);
 
 /* Frees the owner, or has it freed when the callback that this comes from returns. -EPERM
  * on another thread than that of the loop. */
