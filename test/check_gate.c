@@ -18,6 +18,7 @@
 #include <math.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #define MS SYS_NS_PER_MS
 #define START INT64_C(1000000000)
@@ -1192,9 +1193,12 @@ START_TEST(a_loop_that_closes)
 			ck_assert_int_eq(evwork_cancel(&scene.probes[0].job), 0);
 		ck_assert_int_eq(evwork_loop_close(scene.world.loop, note_closed, &closed), 0);
 		ck_assert_int_eq(evwork_gate_add(scene.gate, &valves[1].inlet), -EBUSY);
+		/* Nobody is held by what will not serve anybody any more. */
+		ck_assert_int_eq(evwork_inlet_pass(&valves[0].inlet), 0);
+		ck_assert_int_eq(evwork_inlet_want(&valves[0].inlet, 0), 0);
+		ck_assert_int_eq(evwork_inlet_want(&valves[0].inlet, 1), -ESHUTDOWN);
 		gate_open(&scene.hold);
 		world_run_until(&scene.world, &closed, told + 1);
-		/* Nobody is held by what will not serve anybody any more. */
 		ck_assert_int_eq(evwork_inlet_pass(&valves[0].inlet), 0);
 		valves_remove(valves, 2);
 		ck_assert_int_eq(evwork_gate_add(scene.gate, &valves[1].inlet), -ESHUTDOWN);
@@ -1290,6 +1294,11 @@ START_TEST(refusals)
 	scene_open(&scene, &options);
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		ck_assert_int_eq(evwork_gate_new(scene.world.loop, &bad[i], &gate), -EINVAL);
+	options.lane = scene.lane;
+	options.queue_high = JOBS + 1;
+	ck_assert_int_eq(evwork_gate_new(scene.world.loop, &options, &gate), -ERANGE);
+	options.lane = NULL;
+	options.queue_high = 1;
 	ck_assert_int_eq(evwork_gate_new(NULL, NULL, &gate), -EINVAL);
 	ck_assert_int_eq(evwork_gate_new(scene.world.loop, NULL, NULL), -EINVAL);
 	/* Of another clock. */
@@ -1329,6 +1338,54 @@ START_TEST(refusals)
 	support_elsewhere(pass_elsewhere, &valve);
 	ck_assert_int_eq(valve.order, 1);
 	valves_remove(&valve, 1);
+	scene_close(&scene);
+}
+END_TEST
+
+/* S-SHUT-12 */
+START_TEST(children_of_a_fork_are_refused)
+{
+	struct evwork_gate_options options = { .queue_high = 1 };
+	struct evwork_loop_options with = { 0 };
+	struct evwork_limiter *limiter;
+	struct event_base *base;
+	struct evwork_loop *loop;
+	struct evwork_gate *gate;
+	struct scene scene;
+	struct valve valves[2];
+	int status, bad = 0;
+	pid_t child;
+
+	if (!support_forks())
+		return;
+	scene_open(&scene, &options);
+	ck_assert_int_eq(evwork_limiter_new(1, 1, NULL, &limiter), 0);
+	valves_add(valves, 1, &scene);
+	valve_init(&valves[1], &scene);
+	fill(&scene, &valves[0].inlet);
+	child = fork();
+	if (child == 0) {
+		bad += evwork_inlet_pass(&valves[0].inlet) != -ESHUTDOWN;
+		bad += evwork_inlet_want(&valves[0].inlet, 0) != -ESHUTDOWN;
+		bad += evwork_gate_remove(&valves[0].inlet) != -ESHUTDOWN;
+		bad += evwork_gate_add(scene.gate, &valves[1].inlet) != -ESHUTDOWN;
+		bad += evwork_gate_new(scene.world.loop, NULL, &gate) != -ESHUTDOWN;
+		bad += evwork_gate_free(scene.gate) != 0;
+		/* A loop of its own, but what is watched is not. */
+		base = event_base_new();
+		bad += evwork_loop_new(base, NULL, &with, &loop) != 0;
+		options.lane = scene.lane;
+		bad += evwork_gate_new(loop, &options, &gate) != -ESHUTDOWN;
+		options.queue_high = 0;
+		options.limiter = limiter;
+		bad += evwork_gate_new(loop, &options, &gate) != -ESHUTDOWN;
+		_exit(bad);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	ck_assert_int_eq(evwork_limiter_free(limiter), 0);
+	valves_remove(valves, 1);
 	scene_close(&scene);
 }
 END_TEST
@@ -1582,6 +1639,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, a_loop_that_is_freed_by_force);
 	tcase_add_test(tcase, a_pool_that_closes_opens_it);
 	tcase_add_test(tcase, refusals);
+	tcase_add_test(tcase, children_of_a_fork_are_refused);
 	tcase_add_test(tcase, calls_that_fail);
 	tcase = support_case(s, "threads");
 	tcase_add_test(tcase, gates_of_several_loops);

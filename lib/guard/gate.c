@@ -33,12 +33,13 @@ static bool options_valid(const struct evwork_gate_options *options,
 		(!options->limiter || options->limiter->clock == loop->clock);
 }
 
-static bool limiter_can_have(const struct evwork_gate_options *options)
+/* 0; -ERANGE: never; -ESHUTDOWN: it is of the parent of a fork. */
+static int limiter_can_have(const struct evwork_gate_options *options)
 {
 	int64_t most = options->tokens_open ? options->tokens_open : options->tokens, wait;
 
-	return !options->limiter || evwork_limiter_retry_after(options->limiter, most ? most : 1,
-		&wait) == 0;
+	return options->limiter ? evwork_limiter_retry_after(options->limiter, most ? most : 1,
+		&wait) : 0;
 }
 
 /* Which lane is watched: NULL if none is. */
@@ -217,6 +218,7 @@ int evwork_gate_new(struct evwork_loop *loop, const struct evwork_gate_options *
 	struct evwork_gate **ret_gate)
 {
 	static const struct evwork_gate_options defaults;
+	struct evwork_lane *lane;
 	struct evwork_gate *gate;
 	int rc;
 
@@ -226,14 +228,18 @@ int evwork_gate_new(struct evwork_loop *loop, const struct evwork_gate_options *
 		return -EINVAL;
 	if (loop->inherited)
 		return -ESHUTDOWN;
-	if ((!options->limiter || options->queue_high || options->age_high_ms) &&
-	    !lane_of(options, loop))
+	lane = lane_of(options, loop);
+	if (!lane && (!options->limiter || options->queue_high || options->age_high_ms))
 		return -EINVAL;
 	if (!loop_is_here(loop))
 		return -EPERM;
-	if (atomic_load_explicit(&loop->closing, memory_order_relaxed))
+	if (atomic_load_explicit(&loop->closing, memory_order_relaxed) ||
+	    (lane && lane->pool->inherited))
 		return -ESHUTDOWN;
-	if (!limiter_can_have(options))
+	rc = limiter_can_have(options);
+	if (rc)
+		return rc;
+	if (lane && options->queue_high > lane->queue_limit)
 		return -ERANGE;
 	gate = sys_zalloc(sizeof(*gate));
 	if (!gate)

@@ -83,6 +83,12 @@ static inline bool gate_is_inherited(const struct evwork_gate *gate)
 	return gate->made_in != fork_here();
 }
 
+/* [loop] Nobody is held any more. */
+static inline bool gate_is_over(const struct evwork_gate *gate)
+{
+	return gate->over || atomic_load_explicit(&gate->loop->closing, memory_order_relaxed);
+}
+
 /* Looks at what is watched: opens or shuts, and sees to it that somebody looks again. */
 void gate_look(struct evwork_gate *gate);
 /* Whether the last look is too long ago to let somebody pass. */

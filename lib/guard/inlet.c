@@ -255,7 +255,7 @@ int evwork_gate_add(struct evwork_gate *gate, struct evwork_inlet *inlet)
 		return -EPERM;
 	if (inlet->_gate)
 		return -EBUSY;
-	if (gate->over || atomic_load_explicit(&gate->loop->closing, memory_order_relaxed))
+	if (gate_is_over(gate))
 		return -ESHUTDOWN;
 	inlet->_gate = gate;
 	inlet->_state = INLET_UNWANTED;
@@ -295,7 +295,7 @@ int evwork_inlet_want(struct evwork_inlet *inlet, int on)
 	if (on ? inlet->_state != INLET_UNWANTED : inlet->_state == INLET_UNWANTED)
 		return -EALREADY;
 	if (on)
-		return begin(inlet);
+		return gate_is_over(inlet->_gate) ? -ESHUTDOWN : begin(inlet);
 	take_out(inlet);
 	switch_off(inlet);
 	gate_left(inlet->_gate);
@@ -308,7 +308,7 @@ static bool may_pass(struct evwork_inlet *inlet)
 {
 	struct evwork_gate *gate = inlet->_gate;
 
-	if (gate->over)
+	if (gate_is_over(gate))
 		return true;
 	if (inlet->_state != INLET_OPEN)
 		return false;
