@@ -157,11 +157,36 @@ static void on_read(struct bufferevent *bev, void *arg)
 		connection_close(connection);
 }
 
+/* What was taken in is answered. */
+static void on_written(struct bufferevent *bev, void *arg)
+{
+	struct connection *connection = arg;
+
+	if (connection->requests == 0 && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+		connection_close(connection);
+}
+
+static void connection_stop(struct connection *connection)
+{
+	if (connection->service->gate)
+		(void)evwork_inlet_want(&connection->inlet, 0); /* -EALREADY: as before */
+	else
+		(void)bufferevent_disable(connection->bev, EV_READ);
+}
+
+/* A client that has no more requests still waits for its answers. Libevent has switched the
+ * reading off, and so must the gate, or it would be told of the end once more. */
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
-	(void)bev;
-	(void)what;
-	connection_close(arg);
+	struct connection *connection = arg;
+
+	if (!(what & BEV_EVENT_EOF)) {
+		connection_close(connection);
+		return;
+	}
+	connection_stop(connection);
+	bufferevent_setcb(bev, NULL, on_written, on_event, connection);
+	on_written(bev, connection);
 }
 
 void connection_add(struct service *service, evutil_socket_t fd)
@@ -195,18 +220,8 @@ void connections_stop(struct service *service)
 {
 	struct connection *connection;
 
-	for (connection = service->first; connection; connection = connection->next) {
-		if (service->gate)
-			(void)evwork_inlet_want(&connection->inlet, 0);
-		else
-			(void)bufferevent_disable(connection->bev, EV_READ);
-	}
-}
-
-static void on_written(struct bufferevent *bev, void *arg)
-{
-	(void)bev;
-	connection_close(arg);
+	for (connection = service->first; connection; connection = connection->next)
+		connection_stop(connection);
 }
 
 void connections_finish(struct service *service)

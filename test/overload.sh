@@ -30,6 +30,7 @@ bytes=4096
 below=5000
 [ "$slow" -eq 1 ] || below=30000
 all=$((connections * requests))
+grown=
 
 # most WORDS: the number before them in what the server has told.
 most() {

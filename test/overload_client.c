@@ -60,7 +60,8 @@ static void request_write(char *text, size_t number)
 	text[size - 1] = '\n';
 }
 
-/* Sends what the server takes now. */
+/* Sends what the server takes now, and after the last request the end: the answers come
+ * nevertheless. */
 static void send_some(struct connection *connection, char *text)
 {
 	while (connection->sent < connection->wanted * size) {
@@ -74,6 +75,8 @@ static void send_some(struct connection *connection, char *text)
 		if (count < 0)
 			return;
 		connection->sent += (size_t)count;
+		if (connection->sent == requests * size && shutdown(connection->fd, SHUT_WR))
+			die("shutdown");
 	}
 }
 
