@@ -545,6 +545,72 @@ START_TEST(forked)
 }
 END_TEST
 
+/* The one fork of the test below: in the third item, or in the end. */
+struct offspring {
+	bool at_end, frees;
+	bool forked, is_child;
+	pid_t child;
+	int calls;                     /* in the child, after that */
+};
+
+/* In the child: 0, or the number of what was not as it should be. */
+static int free_studio(struct studio *studio)
+{
+	if (evwork_unsubscribe(studio->readers[0].sub) != 0)
+		return 1;
+	if (evwork_broadcast_free(studio->broadcast) != 0)
+		return 2;
+	if (evwork_loop_free(studio->world.loop) != 0)
+		return 3;
+	return evwork_pool_free(studio->world.pool) == 0 ? 0 : 4;
+}
+
+static void fork_in_callback(struct reader *reader)
+{
+	struct studio *studio = EVWORK_CONTAINER(reader, struct studio, readers[0]);
+	struct offspring *offspring = reader->arg;
+
+	offspring->calls += offspring->is_child;
+	if (offspring->forked || (offspring->at_end ? !reader->ended : reader->got != 3))
+		return;
+	offspring->forked = true;
+	offspring->child = fork();
+	offspring->is_child = offspring->child == 0;
+	if (offspring->is_child && offspring->frees) {
+		int wrong = free_studio(studio);
+
+		if (wrong)
+			_exit(wrong);
+	}
+}
+
+/* A child that is made in a callback may return from it, whether it has freed all there or
+ * not: nothing is called any more, and nothing touched (S-SHUT-12). */
+START_TEST(forked_in_a_callback)
+{
+	struct offspring offspring = { .at_end = _i & 1, .frees = _i & 2 };
+	struct studio studio;
+	int status;
+
+	studio_open(&studio);
+	studio.readers[0].on = fork_in_callback;
+	studio.readers[0].arg = &offspring;
+	ck_assert_int_eq(join(&studio, 0), 0);
+	send_some(&studio, 10);
+	ck_assert_int_eq(evwork_broadcast_close(studio.broadcast), 0);
+	while (!studio.readers[0].ended && !offspring.is_child)
+		world_turns(&studio.world, 1);
+	if (offspring.is_child)
+		_exit(offspring.calls ? 5 : offspring.frees ? 0 : free_studio(&studio));
+	ck_assert_int_gt(offspring.child, 0);
+	ck_assert_int_eq(waitpid(offspring.child, &status, 0), offspring.child);
+	ck_assert_int_eq(status, 0);
+	world_run(&studio.world);
+	expect_got(&studio, 0, 10, 1, 0);
+	studio_close(&studio);
+}
+END_TEST
+
 /* Whatever call fails, a subscription is refused and all is as before, or it is there and
  * gets what is sent (S-CRASH-8). */
 START_TEST(when_the_system_fails)
@@ -666,8 +732,10 @@ static Suite *life_suite(void)
 	tcase_add_loop_test(tcase, loop_closes, 0, 2);
 	tcase_add_loop_test(tcase, loop_is_freed, 0, 4);
 	tcase_add_test(tcase, outlives_its_loop);
-	if (support_forks())
+	if (support_forks()) {
 		tcase_add_test(tcase, forked);
+		tcase_add_loop_test(tcase, forked_in_a_callback, 0, 4);
+	}
 	tcase_add_test(tcase, when_the_system_fails);
 	return suite;
 }

@@ -7,7 +7,9 @@
  * On a loop the subscription receives one item by a wait, and, once that has called
  * back, what else there is, each within the budget of the turn. A subscription that is
  * unsubscribed there stays until the callback returns, or the wait that could not be
- * taken back any more has called.
+ * taken back any more has called. In a child of a fork that was made in a callback, and
+ * returns from it, nothing of it is touched any more: it may be freed, and another thread
+ * may have had a lock.
  */
 
 #include "flow/broadcast.h"
@@ -45,9 +47,13 @@ static void cut_off(struct evwork_subscription *sub)
 /* No callback comes any more, but `ended`. The loop may be gone after this. */
 static void end(struct evwork_subscription *sub, int status, bool silent)
 {
+	unsigned made_in = sub->broadcast->made_in;
+
 	cut_off(sub);
 	if (sub->ended && !silent && !sub->unsubscribed)
 		sub->ended(sub, status, sub->arg);
+	if (made_in != fork_here())
+		return;
 	/* Release: from here on another thread, which acquires it, may unsubscribe. */
 	atomic_store_explicit(&sub->calls, false, memory_order_release);
 	subscription_unref(sub);
@@ -59,14 +65,15 @@ static int wait_for_item(struct evwork_subscription *sub)
 }
 
 /* Delivers the item that is there, and what a turn may besides. What there is then: 0 or
- * an error is the end, -EAGAIN no item, 1 no time. */
+ * an error is the end, -EAGAIN no item, 1 no time or no parent. */
 static int deliver(struct evwork_subscription *sub)
 {
+	unsigned made_in = sub->broadcast->made_in;
 	int result = 1;
 
 	while (result == 1) {
 		sub->item(sub, sub->value, sub->arg);
-		if (sub->unsubscribed || !turn_take(sub->loop))
+		if (made_in != fork_here() || sub->unsubscribed || !turn_take(sub->loop))
 			break;
 		result = chan_try_receive(sub->out, sub->value, 1);
 		if (result != 1)
@@ -80,6 +87,7 @@ static void on_item(struct evwork_chan_waiter *waiter, int result)
 	struct evwork_subscription *sub = EVWORK_CONTAINER(waiter, struct evwork_subscription,
 		waiter);
 	struct evwork_loop *loop = sub->loop;
+	unsigned made_in = sub->broadcast->made_in;
 	bool orphaned;
 
 	if (sub->unsubscribed) {
@@ -93,6 +101,8 @@ static void on_item(struct evwork_chan_waiter *waiter, int result)
 	loop_enter_following(loop);
 	if (result == 1)
 		result = deliver(sub);
+	if (made_in != fork_here())
+		return;
 	if (!sub->unsubscribed && (result == 1 || result == -EAGAIN)) {
 		result = wait_for_item(sub);
 		if (result == 0) {
