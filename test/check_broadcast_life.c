@@ -590,7 +590,6 @@ START_TEST(forked_in_a_callback)
 {
 	struct offspring offspring = { .at_end = _i & 1, .frees = _i & 2 };
 	struct studio studio;
-	int status;
 
 	studio_open(&studio);
 	studio.readers[0].on = fork_in_callback;
@@ -602,9 +601,7 @@ START_TEST(forked_in_a_callback)
 		world_turns(&studio.world, 1);
 	if (offspring.is_child)
 		_exit(offspring.calls ? 5 : offspring.frees ? 0 : free_studio(&studio));
-	ck_assert_int_gt(offspring.child, 0);
-	ck_assert_int_eq(waitpid(offspring.child, &status, 0), offspring.child);
-	ck_assert_int_eq(status, 0);
+	support_await_child(offspring.child);
 	world_run(&studio.world);
 	expect_got(&studio, 0, 10, 1, 0);
 	studio_close(&studio);

@@ -14,7 +14,6 @@
 #include "rival.h"
 
 #include <math.h>
-#include <sys/wait.h>
 
 #define START_NS INT64_C(1000000000)
 #define MS INT64_C(1000000)
@@ -634,7 +633,7 @@ END_TEST
 START_TEST(in_a_child)
 {
 	struct evwork_budget *budget;
-	int status, kind;
+	int kind;
 	pid_t child;
 
 	for (kind = 0; kind < 2; kind++) {
@@ -649,8 +648,7 @@ START_TEST(in_a_child)
 				evwork_budget_give_back(budget) != -ESHUTDOWN ||
 				evwork_budget_balance(budget) != -ESHUTDOWN ||
 				evwork_budget_free(budget) != 0);
-		ck_assert_int_eq(waitpid(child, &status, 0), child);
-		ck_assert_int_eq(status, 0);
+		support_await_child(child);
 		ck_assert_int_eq(evwork_budget_free(budget), 0);
 	}
 }

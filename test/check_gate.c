@@ -18,7 +18,6 @@
 #include <math.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #define MS SYS_NS_PER_MS
 #define START INT64_C(1000000000)
@@ -1353,7 +1352,7 @@ START_TEST(children_of_a_fork_are_refused)
 	struct evwork_gate *gate;
 	struct scene scene;
 	struct valve valves[2];
-	int status, bad = 0;
+	int bad = 0;
 	pid_t child;
 
 	if (!support_forks())
@@ -1381,9 +1380,7 @@ START_TEST(children_of_a_fork_are_refused)
 		bad += evwork_gate_new(loop, &options, &gate) != -ESHUTDOWN;
 		_exit(bad);
 	}
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert(WIFEXITED(status));
-	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	support_await_child(child);
 	ck_assert_int_eq(evwork_limiter_free(limiter), 0);
 	valves_remove(valves, 1);
 	scene_close(&scene);

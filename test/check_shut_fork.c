@@ -604,7 +604,7 @@ static int free_early(struct early *early, int which)
 START_TEST(no_pool_is_needed)
 {
 	struct early early;
-	int status, k, rc;
+	int k, rc;
 	pid_t child;
 
 	for (k = 1; ; k++) {
@@ -624,9 +624,7 @@ START_TEST(no_pool_is_needed)
 		WRONG(sys_blocks() != 0);
 		_exit(0);
 	}
-	ck_assert_int_gt(child, 0);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_int_eq(status, 0);
+	support_await_child(child);
 	ck_assert_int_eq(free_early(&early, _i), 0);
 	ck_assert_uint_eq(sys_blocks(), 0);
 }
