@@ -12,6 +12,7 @@
 
 #include <errno.h>
 
+#include "base/fork.h"
 #include "guard/breaker.h"
 
 #define CYCLE 3
@@ -23,9 +24,11 @@ static struct evwork_breaker *breaker_of(struct notice *notice)
 	return EVWORK_CONTAINER(notice, struct evwork_breaker, notice);
 }
 
-/* Tells the oldest; false if there is none, or the breaker was freed in the last. */
+/* Tells the oldest; false if there is none, or the breaker was freed in the last, or this is
+ * a child that was made in it. */
 static bool tell_one(struct evwork_breaker *breaker)
 {
+	unsigned made_in = breaker->made_in;
 	enum evwork_breaker_state from = breaker->told, to = from;
 	unsigned what;
 
@@ -50,7 +53,7 @@ static bool tell_one(struct evwork_breaker *breaker)
 	if ((what & NOTICE_EXCEEDED) && breaker->config.on_exceeded)
 		breaker->config.on_exceeded(breaker, (enum evwork_breaker_rate)(what - NOTICE_EXCEEDED),
 			breaker->config.arg);
-	return true;
+	return made_in == fork_here();
 }
 
 static void tell(struct notice *notice, bool last)

@@ -10,6 +10,9 @@
  * call is what both go by: the lowest bit says that a cancel looks at the call, and the
  * call's end waits for the few instructions that takes. A child of a fork, where the bit
  * may stay for ever, looks at _made_in first.
+ *
+ * A child that was made in a function of the user's may return from it, and may have freed
+ * there what the call uses. It touches nothing but the call, and leaves that.
  */
 
 #include <errno.h>
@@ -20,6 +23,7 @@
 #include "run/loop.h"
 
 struct evwork_hedge_call {
+	unsigned made_in;             /* fork_here() when it was made */
 	struct evwork_hedge *hedge;
 	struct evwork_loop *loop;
 	bool own;                     /* see loop_enter */
@@ -37,6 +41,12 @@ struct evwork_hedge_call {
 };
 
 enum { HELD = 1 };
+
+/* Whether this is a child that was made in a function of the user's. */
+static bool is_child(const struct evwork_hedge_call *call)
+{
+	return call->made_in != fork_here();
+}
 
 /* The call of the hedge, which cannot end before release_call; or NULL. */
 static struct evwork_hedge_call *hold_call(struct evwork_hedge *hedge)
@@ -82,6 +92,8 @@ static void unref(struct evwork_hedge_call *call)
 	bool own = call->own, lost;
 	int status = call->status;
 
+	if (is_child(call))
+		return;
 	/* Release and acquire: what was done to the call is over. */
 	if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1)
 		return;
@@ -118,7 +130,7 @@ static void note_failure(struct evwork_hedge_call *call, int status)
 {
 	if (call->status == 0)
 		call->status = status;
-	if (!evwork_ctx_err(call->ctx) && is_fatal(call->hedge, status))
+	if (!evwork_ctx_err(call->ctx) && is_fatal(call->hedge, status) && !is_child(call))
 		decide(call, status);
 }
 
@@ -162,7 +174,8 @@ static void begin_copy(struct evwork_hedge_call *call, int number)
 
 static bool may_go_on(struct evwork_hedge_call *call)
 {
-	return !call->decided && call->next < call->hedge->copies && !evwork_ctx_err(call->ctx);
+	return !is_child(call) && !call->decided && call->next < call->hedge->copies &&
+		!evwork_ctx_err(call->ctx);
 }
 
 /* Begins the next copy, and more only if that failed or was refused while none runs; sets
@@ -185,7 +198,7 @@ static void go_on(struct evwork_hedge_call *call)
 	/* Refused by a loop that closes: the copies that run are the last. */
 	if (may_go_on(call))
 		evwork_timer_start(call->loop, &call->timer, call->hedge->delay_ms);
-	if (call->decided || call->running)
+	if (is_child(call) || call->decided || call->running)
 		return;
 	err = evwork_ctx_err(call->ctx);
 	decide(call, err ? err : call->status);
@@ -203,7 +216,7 @@ static void on_ended(struct evwork_attempt *attempt, int status)
 		decide(call, 0);
 	} else if (!call->decided) {
 		note_failure(call, status);
-		if (!call->decided)
+		if (!call->decided && !is_child(call))
 			go_on(call);
 	}
 	unref(call);
@@ -262,6 +275,7 @@ static struct evwork_hedge_call *call_new(struct evwork_loop *loop, struct evwor
 
 	if (!call)
 		return NULL;
+	call->made_in = fork_here();
 	call->hedge = hedge;
 	call->loop = loop;
 	atomic_init(&call->refs, 1);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 
+#include "base/fork.h"
 #include "run/ctx.h"
 #include "run/loop.h"
 
@@ -21,10 +22,14 @@ static void forget_loop_locked(struct notice *notice)
 	notice->loop = NULL;
 }
 
-static void leave_callback(struct notice *notice)
+/* made_in is what fork_here() was before the callback. A child that was made in it may have
+ * freed the owner, and another thread may have had its lock. */
+static void leave_callback(struct notice *notice, unsigned made_in)
 {
 	bool ended;
 
+	if (made_in != fork_here())
+		return;
 	sys_lock(notice->mutex);
 	notice->calling = false;
 	ended = notice->ended;
@@ -53,6 +58,7 @@ void notice_leave(struct notice *notice, bool entered)
 static void on_watch(struct evwork_watch *watch, int status)
 {
 	struct notice *notice = EVWORK_CONTAINER(watch, struct notice, watch);
+	unsigned made_in = fork_here();
 	bool last;
 
 	sys_lock(notice->mutex);
@@ -63,7 +69,7 @@ static void on_watch(struct evwork_watch *watch, int status)
 		forget_loop_locked(notice);
 	sys_unlock(notice->mutex);
 	notice->tell(notice, last);
-	leave_callback(notice);
+	leave_callback(notice, made_in);
 }
 
 /* The loop is freed by force. */
@@ -81,13 +87,14 @@ static void on_lost(struct evwork_watch *watch)
 static void on_alarm(struct evwork_timer *timer, int status)
 {
 	struct notice *notice = EVWORK_CONTAINER(timer, struct notice, alarm);
+	unsigned made_in = fork_here();
 
 	(void)status;
 	sys_lock(notice->mutex);
 	notice->calling = true;
 	sys_unlock(notice->mutex);
 	notice->ring(notice);
-	leave_callback(notice);
+	leave_callback(notice, made_in);
 }
 
 int notice_begin(struct notice *notice, struct evwork_loop *loop)

@@ -14,6 +14,9 @@
  * Where attempts may overlap each has a place of its own, and a second timer abandons the one
  * that is out. The call then stays until the last of them has ended, though the retry was
  * done before: each attempt that is out has a reference to it, and so has the retry.
+ *
+ * A child of a fork that was made in a function of the user's may return from it, and may
+ * have freed there what the call uses. It touches nothing but the call, and leaves that.
  */
 
 #include "guard/retry.h"
@@ -26,6 +29,7 @@
 #include "run/loop.h"
 
 struct evwork_retry_call {
+	unsigned made_in;             /* fork_here() when it was made */
 	struct evwork_retry *retry;
 	struct evwork_retry_policy *policy;
 	struct evwork_loop *loop;
@@ -51,6 +55,12 @@ void evwork_retry_init(struct evwork_retry *retry, struct evwork_retry_policy *p
 	*retry = (struct evwork_retry) { .policy = policy, .done = done };
 }
 
+/* Whether this is a child that was made in a function of the user's. */
+static bool is_child(const struct evwork_retry_call *call)
+{
+	return call->made_in != fork_here();
+}
+
 /* The end. */
 
 /* From here on the struct is the caller's, but that nobody was told. */
@@ -69,6 +79,8 @@ static void unref(struct evwork_retry_call *call)
 	struct evwork_loop *loop = call->loop;
 	bool own = call->own;
 
+	if (is_child(call))
+		return;
 	/* Release and acquire: what was done to the call is over. */
 	if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1)
 		return;
@@ -147,6 +159,8 @@ static void wait_for(struct evwork_retry_call *call, int64_t delay_ns)
 	if (call->policy->on_retry)
 		call->policy->on_retry(retry, retry->attempts, retry->last_error, delay_ns,
 			call->policy->arg);
+	if (is_child(call))
+		return;
 	rc = evwork_timer_start_at(call->loop, &call->timer, due);
 	if (rc == 0) {
 		rc = evwork_ctx_after(call->ctx, call->loop, &call->watch);
@@ -188,6 +202,7 @@ static void consider(struct evwork_retry_call *call)
 /* The last attempt has ended with this, or was abandoned. */
 static void go_on(struct evwork_retry_call *call, int status)
 {
+	bool again;
 	int err;
 
 	if (status == 0) {
@@ -196,12 +211,17 @@ static void go_on(struct evwork_retry_call *call, int status)
 	}
 	call->retry->last_error = status;
 	err = evwork_ctx_err(call->ctx);
-	if (err)
+	if (err) {
 		finish(call, err, EVWORK_RETRY_CTX);
-	else if (!retries(call, status))
-		finish(call, status, EVWORK_RETRY_PERMANENT);
-	else
+		return;
+	}
+	again = retries(call, status);
+	if (is_child(call))
+		return;
+	if (again)
 		consider(call);
+	else
+		finish(call, status, EVWORK_RETRY_PERMANENT);
 }
 
 static struct evwork_retry_call *call_of(struct evwork_attempt *attempt)
@@ -265,6 +285,8 @@ static void begin_attempt(struct evwork_retry_call *call)
 	atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
 	if (rc == 0)
 		rc = attempt_begin(attempt, call->ctx, limit_ms);
+	if (is_child(call))
+		return;
 	if (rc) {
 		attempt_give_back(attempt, call->budget);
 		evwork_timer_stop(&call->limit);
@@ -350,6 +372,7 @@ static struct evwork_retry_call *call_new(struct evwork_loop *loop, struct evwor
 
 	if (!call)
 		return NULL;
+	call->made_in = fork_here();
 	call->retry = retry;
 	call->policy = retry->policy;
 	call->budget = retry->policy->budget;
