@@ -27,12 +27,15 @@ static int number_of(uint32_t value) { return (int)(value & 0xffffff); }
 /* What was dropped, in which order; on the test's thread. */
 static uint32_t dropped[1024];
 static int drops;
+static void (*in_drop)(void);          /* may be NULL */
 
 static void note_drop(void *value)
 {
 	if (drops < 1024)
 		memcpy(&dropped[drops], value, sizeof(dropped[0]));
 	drops++;
+	if (in_drop)
+		in_drop();
 }
 
 struct mill {
@@ -1058,6 +1061,64 @@ START_TEST(receivers_share)
 }
 END_TEST
 
+static struct mill *forking;
+static bool frees_in_drop, is_child;
+static pid_t made_in_drop;
+
+static int free_mill(struct mill *mill)
+{
+	if (evwork_merge_free(mill->merge) != 0)
+		return 1;
+	if (evwork_chan_free(mill->in[0]) != 0 || evwork_chan_free(mill->out) != 0)
+		return 2;
+	if (evwork_loop_free(mill->world.loop) != 0)
+		return 3;
+	return evwork_pool_free(mill->world.pool) == 0 ? 0 : 4;
+}
+
+static void fork_in_drop(void)
+{
+	int wrong;
+
+	if (drops != 1)
+		return;
+	made_in_drop = fork();
+	is_child = made_in_drop == 0;
+	if (is_child && frees_in_drop) {
+		wrong = free_mill(forking);
+		if (wrong)
+			_exit(wrong);
+	}
+}
+
+/* A child that is made while the merge drops what it holds may return from that, whether it
+ * has freed all there or not: it drops and calls nothing more (S-SHUT-12). */
+START_TEST(forked_in_a_drop)
+{
+	struct mill mill;
+	int status;
+
+	mill_open(&mill, 1, 16, 1);
+	forking = &mill;
+	frees_in_drop = _i != 0;
+	put(&mill, 0, 10);
+	ck_assert_int_eq(start(&mill), 0);
+	world_turns(&mill.world, 3);
+	in_drop = fork_in_drop;
+	ck_assert_int_eq(evwork_chan_abandon(mill.out), 0);
+	while (mill.dones == 0 && !is_child)
+		world_turns(&mill.world, 1);
+	if (is_child)
+		_exit(mill.dones || drops != 1 ? 5 : frees_in_drop ? 0 : free_mill(&mill));
+	ck_assert_int_gt(made_in_drop, 0);
+	ck_assert_int_eq(waitpid(made_in_drop, &status, 0), made_in_drop);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_gt(drops, 1);
+	expect_done(&mill, -EPIPE);
+	mill_close(&mill);
+}
+END_TEST
+
 static void add_ends(Suite *suite)
 {
 	TCase *tcase = support_case(suite, "ends");
@@ -1073,8 +1134,10 @@ static void add_ends(Suite *suite)
 	tcase_add_test(tcase, what_it_keeps);
 	tcase_add_test(tcase, freed_elsewhere);
 	tcase_add_loop_test(tcase, loop_is_freed_by_force, 0, 4);
-	if (support_forks())
+	if (support_forks()) {
 		tcase_add_test(tcase, forked);
+		tcase_add_loop_test(tcase, forked_in_a_drop, 0, 2);
+	}
 	tcase_add_test(tcase, when_the_system_fails);
 }
 

@@ -255,6 +255,7 @@ static void call_done(struct evwork_merge *merge, int status)
 static void end(struct evwork_merge *merge, int status)
 {
 	struct evwork_loop *loop = merge->loop;
+	unsigned made_in = merge->made_in;
 	bool calls;
 	size_t i;
 
@@ -262,8 +263,13 @@ static void end(struct evwork_merge *merge, int status)
 		status = -ESHUTDOWN;
 	/* The loop must stay, whatever a drop does. */
 	loop_enter_following(loop);
-	for (; merge->drop && merge->holds; merge->holds--)
+	while (merge->drop && merge->holds) {
+		merge->holds--;
 		merge->drop(held_value(merge, merge->first++));
+		/* In a child that was made in it nothing is touched. */
+		if (made_in != fork_here())
+			return;
+	}
 	for (i = 0; i < merge->count; i++)
 		evwork_chan_abandon(merge->inputs[i]);
 	evwork_chan_close(merge->output);
