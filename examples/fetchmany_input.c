@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Lines. Regular files are read when a line is wanted, which takes no longer than any look
- * at a file; what may have nothing to give for hours is read only when the base says that
- * it has. Neither needs a descriptor that does not block, so a terminal that others use,
- * too, stays as it is.
+ * Lines. Regular files and devices such as /dev/null are read when a line is wanted, which
+ * takes no longer than any look at a file, and which epoll would not watch; what may have
+ * nothing to give for hours is read only when the base says that it has. Neither needs a
+ * descriptor that does not block, so a terminal that others use, too, stays as it is.
  */
 
 #include <errno.h>
@@ -46,10 +46,11 @@ int input_open(struct input *input, const char *path, struct event_base *base)
 		return -errno;
 	if (S_ISDIR(status.st_mode))
 		return -EISDIR;
-	input->regular = S_ISREG(status.st_mode);
+	input->ready_always = S_ISREG(status.st_mode)
+		|| (S_ISCHR(status.st_mode) && !isatty(input->fd));
 	input->bytes = evbuffer_new();
-	input->event = event_new(base, input->regular ? -1 : input->fd,
-		input->regular ? 0 : EV_READ, on_event, input);
+	input->event = event_new(base, input->ready_always ? -1 : input->fd,
+		input->ready_always ? 0 : EV_READ, on_event, input);
 	return input->bytes && input->event ? 0 : -ENOMEM;
 }
 
@@ -125,7 +126,7 @@ int input_next(struct input *input, char **ret_line)
 			return input->error;
 		if (input->over)
 			return -ENODATA;
-		if (!input->regular)
+		if (!input->ready_always)
 			return event_add(input->event, NULL) ? -ENOMEM : 0;
 		read_some(input);
 	}

@@ -21,7 +21,7 @@ struct input {
 	void *arg;
 	/* Private. */
 	int fd;
-	bool regular;            /* a file, which is never waited for */
+	bool ready_always;       /* a file, which is never waited for */
 	bool skips;              /* the rest of a line that was too long */
 	bool over;               /* all was read */
 	int error;               /* of a read, or 0 */

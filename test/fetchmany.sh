@@ -26,7 +26,7 @@ long=$((100000 * slow))
 # shellcheck source=test/server.sh
 . "$source/server.sh"
 
-echo "1..21"
+echo "1..22"
 
 # begin PATH…: a server, and a file with URLs of it.
 begin() {
@@ -128,6 +128,14 @@ many_invalid() {
 	[ "$status" -eq 1 ] && sums 0 5000 0
 }
 try "5000 lines that are no URLs" many_invalid
+
+# Devices that always have something to give, or never; epoll watches none of them.
+devices() {
+	get /dev/null
+	[ "$status" -eq 0 ] && sums 0 0 0 && ! says 'warn' told && get - </dev/null &&
+		sums 0 0 0
+}
+try "an empty list that is a device" devices
 
 no_list() {
 	for list in nothing .; do
