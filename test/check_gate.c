@@ -1341,6 +1341,41 @@ START_TEST(refusals)
 }
 END_TEST
 
+static pid_t made_in_call;
+
+static void fork_and_free(struct valve *valve, int on)
+{
+	(void)on;
+	made_in_call = fork();
+	if (made_in_call == 0 && evwork_gate_free(valve->scene->gate) != 0)
+		_exit(1);
+}
+
+/* It may have freed the gate, and return; nothing more is called in it (S-SHUT-12). */
+START_TEST(child_made_in_a_call)
+{
+	struct evwork_gate_options options = { .queue_high = 1 };
+	struct valve valves[2];
+	struct scene scene;
+
+	if (!support_forks())
+		return;
+	scene_open(&scene, &options);
+	valves_add(valves, 2, &scene);
+	fill(&scene, &valves[0].inlet);
+	world_turns(&scene.world, 3);
+	valves[0].on = fork_and_free;
+	made_in_call = -1;
+	cancel_last(&scene, 1);
+	if (made_in_call == 0)
+		_exit(valves[1].ons);
+	support_await_child(made_in_call);
+	ck_assert_int_eq(valves[1].ons, 1);
+	valves_remove(valves, 2);
+	scene_close(&scene);
+}
+END_TEST
+
 /* S-SHUT-12 */
 START_TEST(children_of_a_fork_are_refused)
 {
@@ -1636,6 +1671,7 @@ static Suite *suite(void)
 	tcase_add_test(tcase, a_loop_that_is_freed_by_force);
 	tcase_add_test(tcase, a_pool_that_closes_opens_it);
 	tcase_add_test(tcase, refusals);
+	tcase_add_test(tcase, child_made_in_a_call);
 	tcase_add_test(tcase, children_of_a_fork_are_refused);
 	tcase_add_test(tcase, calls_that_fail);
 	tcase = support_case(s, "threads");

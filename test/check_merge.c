@@ -1096,7 +1096,6 @@ static void fork_in_drop(void)
 START_TEST(forked_in_a_drop)
 {
 	struct mill mill;
-	int status;
 
 	mill_open(&mill, 1, 16, 1);
 	forking = &mill;
@@ -1110,9 +1109,7 @@ START_TEST(forked_in_a_drop)
 		world_turns(&mill.world, 1);
 	if (is_child)
 		_exit(mill.dones || drops != 1 ? 5 : frees_in_drop ? 0 : free_mill(&mill));
-	ck_assert_int_gt(made_in_drop, 0);
-	ck_assert_int_eq(waitpid(made_in_drop, &status, 0), made_in_drop);
-	ck_assert_int_eq(status, 0);
+	support_await_child(made_in_drop);
 	ck_assert_int_gt(drops, 1);
 	expect_done(&mill, -EPIPE);
 	mill_close(&mill);

@@ -13,7 +13,6 @@
 
 #include "stress.h"
 
-#include <sys/wait.h>
 
 #include "guard/breaker.h"
 #include "guard/retry.h"
@@ -199,8 +198,6 @@ static void scene_open(struct scene *scene, enum place place, bool frees)
 /* Turns until place was called, and time with them; the child ends here. */
 static void scene_run(struct scene *scene, enum place last)
 {
-	int status;
-
 	while (scene->calls_of[last] == 0 && !scene->is_child) {
 		world_turns(&scene->world, 3);
 		if (scene->is_child)
@@ -216,9 +213,7 @@ static void scene_run(struct scene *scene, enum place last)
 
 		_exit(scene->calls ? 6 : wrong);
 	}
-	ck_assert_int_gt(scene->child, 0);
-	ck_assert_int_eq(waitpid(scene->child, &status, 0), scene->child);
-	ck_assert_int_eq(status, 0);
+	support_await_child(scene->child);
 }
 
 static void scene_close(struct scene *scene)

@@ -118,6 +118,7 @@ static bool may_call(const struct evwork_gate *gate, const struct evwork_inlet *
 
 void gate_move(struct evwork_gate *gate)
 {
+	unsigned made_in = gate->made_in;
 	bool shut = gate->causes != 0;
 	int most = shut ? PAUSE_BATCH : gate->batch, moved = 0;
 
@@ -134,6 +135,9 @@ void gate_move(struct evwork_gate *gate)
 			break;
 		moved++;
 		if (!(shut ? inlet_pause(inlet, true) : inlet_resume(inlet)))
+			return;
+		/* In a child that was made in it nothing is touched. */
+		if (made_in != fork_here())
 			return;
 	}
 	if (!gate->notice.ended && !gate->over)

@@ -161,10 +161,15 @@ static int open_up(struct evwork_inlet *inlet, bool *ret_there)
 {
 	struct evwork_gate *gate = inlet->_gate;
 	struct switching switching = { inlet, gate->switching };
+	unsigned made_in = gate->made_in;
 	int rc;
 
 	gate->switching = &switching;
 	rc = switch_on(inlet);
+	*ret_there = false;
+	/* In a child that was made in it nothing is touched. */
+	if (made_in != fork_here())
+		return 0;
 	gate->switching = switching.outer;
 	*ret_there = switching.inlet != NULL;
 	return rc;
@@ -224,6 +229,7 @@ static int begin(struct evwork_inlet *inlet)
 {
 	struct evwork_gate *gate = inlet->_gate;
 	bool entered, there;
+	unsigned made_in = gate->made_in;
 	int rc;
 
 	if (!inlet->fn && (gate->causes || gate->paused.head)) {
@@ -235,11 +241,13 @@ static int begin(struct evwork_inlet *inlet)
 	put_open(inlet);
 	entered = notice_enter(&gate->notice);
 	rc = open_up(inlet, &there);
+	if (made_in != fork_here())
+		return 0;
 	if (rc && there)
 		take_out(inlet);
 	else if (!gate->notice.ended)
 		gate_raise(gate);
-	notice_leave(&gate->notice, entered);
+	notice_leave(&gate->notice, entered, made_in);
 	return there ? rc : 0;
 }
 

@@ -49,10 +49,10 @@ bool notice_enter(struct notice *notice)
 	return entered;
 }
 
-void notice_leave(struct notice *notice, bool entered)
+void notice_leave(struct notice *notice, bool entered, unsigned made_in)
 {
 	if (entered)
-		leave_callback(notice);
+		leave_callback(notice, made_in);
 }
 
 static void on_watch(struct evwork_watch *watch, int status)

@@ -46,9 +46,9 @@ void notice_alarm_locked(struct notice *notice, int64_t due_ns);
 bool notice_may_end(struct notice *notice);
 
 /* [loop] Around what else of the user's the owner calls: it is not freed before the second,
- * which is given what the first has returned. */
+ * which is given what the first has returned, and what fork_here() was then. */
 bool notice_enter(struct notice *notice);
-void notice_leave(struct notice *notice, bool entered);
+void notice_leave(struct notice *notice, bool entered, unsigned made_in);
 
 /* Frees the owner, or has it freed when the callback that this comes from returns. -EPERM
  * on another thread than that of the loop. */
