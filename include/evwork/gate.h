@@ -32,9 +32,12 @@
  * answer is no it just returns: what is left stays in the input of the bufferevent, and
  * on_read is called again when it is the connection's turn, whether or not more has come.
  *
- * Where every request passes the gate of its loop before it is submitted, no more than
- * queue_high jobs wait in the lane, and 32 more for each further loop that submits to it:
- * so many are before a request that was let in, whatever clients do.
+ * Where every request passes the gate of its loop, and is then at once submitted as one job,
+ * no more than queue_high jobs wait in the lane, and 32 more for each further loop that
+ * submits to it: so many are before a request that was let in, whatever clients do, and those
+ * that the workers have in hand. A lane whose queue_limit is as much refuses none of them.
+ * Several jobs for a request are as many times more, and what is submitted only later is not
+ * known to the gate in between.
  *
  * Going on is fair. The inlets that were paused stand in line, and a few of them go on
  * in each turn of the loop, those first who have waited longest; who then asks, and finds that
@@ -44,8 +47,12 @@
  * libevent's own rate limits (ev_token_bucket_cfg) bound the bytes of bufferevents and know
  * nothing of the work that these cause. They are not disturbed (S-LIM-18).
  *
+ * While somebody stands in line the base keeps running. A pool that is closed, or has no
+ * worker left, shuts no gate: submit says what is to be done.
+ *
  * All calls are [loop] but for evwork_gate_stats. The bufferevents and listeners are of the
- * base of the loop.
+ * base of the loop. In the child of a fork they give -ESHUTDOWN for what was inherited, but
+ * evwork_gate_free frees it in any case.
  */
 
 #include <stddef.h>
@@ -76,7 +83,8 @@ struct evwork_gate_options {
 	 * NULL is the default lane of the loop's pool. It must outlive the gate. */
 	struct evwork_lane *lane;
 	/* The gate shuts when so many jobs wait in the lane, and opens again when no more than
-	 * queue_low do. 0 for both of the marks of the queue, if age and limiter are not set
+	 * queue_low do, which is seen whenever a worker takes jobs, or one is cancelled. 0 for
+	 * both of the marks of the queue, if age and limiter are not set
 	 * either, is half of the lane's queue_limit, or 2048 if it has none. queue_low 0 is half
 	 * of queue_high. */
 	size_t queue_high, queue_low;
@@ -102,7 +110,7 @@ struct evwork_gate_options {
  * -EINVAL: loop or ret_gate is NULL; there is no lane to watch; a value is negative, or a low
  * mark not below its high one; tokens_open is less than tokens; loop and limiter have
  * different clocks. -EPERM. -ESHUTDOWN: the loop is closing. -ERANGE: tokens or tokens_open is
- * more than the limiter's burst. -ENOMEM.
+ * more than the limiter's burst, or queue_high more than the lane's queue_limit. -ENOMEM.
  */
 int evwork_gate_new(struct evwork_loop *loop, const struct evwork_gate_options *options,
 	struct evwork_gate **ret_gate);
@@ -150,6 +158,11 @@ void evwork_inlet_init_listener(struct evwork_inlet *inlet, struct evconnlistene
  * see evwork_inlet_want(). It is switched on, or if the gate is shut or others stand in
  * line, off, and stands at the end of the line; one of your own is taken to be on, and
  * called if the gate is shut. Remove it before the bufferevent or listener is freed.
+ * libevent switches the reading of a bufferevent off at the end of the stream, after an error
+ * and when its read timeout has passed. Then say that it is not wanted, or remove it: or else
+ * it is switched on again in its turn, and the end is told once more. The read timeout
+ * runs only while it is switched on. With BEV_OPT_DEFER_CALLBACKS the end may be told while
+ * requests are left in the input; without, only when all that came before it has passed.
  * -EINVAL: gate or inlet is NULL, or the inlet was given nothing to switch. -EPERM. -EBUSY: it
  * is at a gate. -ESHUTDOWN: the loop is closing. -ENOMEM: libevent could not switch it, or
  * had no memory for what keeps the base running meanwhile.
@@ -164,9 +177,10 @@ int evwork_gate_remove(struct evwork_inlet *inlet);
 
 /*
  * evwork_inlet_pass, before each request is taken in: 0, or
- * -EAGAIN: not now. The inlet is switched off, or was already, and stands in line. When it
- *	goes on the read callback of a bufferevent is called if its input is not empty (and not
- *	below its low watermark); a listener, or an inlet of your own, is switched on.
+ * -EAGAIN: not now. The inlet is switched off, or was already, and stands in line, if it
+ *	is wanted. When it goes on the read callback of a bufferevent is called if its input
+ *	is not empty (and not below its low watermark); a listener, or an inlet of your own,
+ *	is switched on.
  * For a listener call it after having taken a connection, to pause it at once.
  * Once the loop closes it is always 0, and no inlet goes on any more. If libevent has no
  * memory for what keeps the base running while an inlet is switched off it is 0, too.
@@ -179,6 +193,7 @@ int evwork_inlet_pass(struct evwork_inlet *inlet);
  * switched off and leaves the line, with on = 1 it is as if added anew. For connections that
  * stop reading for reasons of their own, too; it is wanted when it is added.
  * -EINVAL: inlet is NULL. -EPERM. -ESRCH: it is at no gate. -EALREADY: nothing new.
+ * -ESHUTDOWN: the loop is closing, and on is not 0.
  * -ENOMEM: as for evwork_gate_add(); it is as before.
  */
 int evwork_inlet_want(struct evwork_inlet *inlet, int on);
