@@ -91,7 +91,7 @@ static void on_room(void *arg)
 		char *line;
 
 		if (lines++ == LINES_AT_ONCE) {
-			input_ask_later(&program->input);
+			rc = input_ask_later(&program->input);
 			break;
 		}
 		rc = input_next(&program->input, &line);

@@ -16,6 +16,8 @@
 #include "fetchmany_input.h"
 
 #define READ_SIZE 4096
+#define READS_AT_ONCE 16         /* a line that is too long may never end */
+#define CUT_MARK " ..."
 
 static void read_some(struct input *input)
 {
@@ -26,7 +28,7 @@ static void read_some(struct input *input)
 	input->over = count == 0;
 }
 
-/* It is without EV_READ if input_ask_later() has caused it. */
+/* It may be without EV_READ if input_ask_later() has caused it. */
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct input *input = arg;
@@ -64,14 +66,17 @@ void input_close(struct input *input)
 		close(input->fd);
 }
 
-/* A zero byte would end the text before its end; like it, a blank is part of no URL. */
+/* A zero byte would end the text before its end; like it, a blank is part of no URL. Nor is
+ * what was cut taken for one. */
 static char *as_text(char *line, size_t length)
 {
 	size_t i;
 
-	for (i = 0; line && i < length; i++)
+	for (i = 0; i < length; i++)
 		if (line[i] == '\0')
 			line[i] = ' ';
+	if (length >= INPUT_LINE_MAX)
+		memcpy(line + INPUT_LINE_MAX - strlen(CUT_MARK), CUT_MARK, sizeof(CUT_MARK));
 	return line;
 }
 
@@ -106,7 +111,7 @@ static int take_line(struct input *input, char **ret_line)
 		length = evbuffer_get_length(input->bytes);
 		if (input->skips)
 			(void)evbuffer_drain(input->bytes, length);
-		if (input->skips || length == 0 || (length < INPUT_LINE_MAX && !input->over))
+		if (input->skips || length == 0 || (length <= INPUT_LINE_MAX && !input->over))
 			return 0;
 		*ret_line = cut_line(input);
 		return *ret_line ? 1 : -ENOMEM;
@@ -117,6 +122,8 @@ static int take_line(struct input *input, char **ret_line)
 
 int input_next(struct input *input, char **ret_line)
 {
+	int reads = 0;
+
 	for (;;) {
 		int rc = take_line(input, ret_line);
 
@@ -128,13 +135,18 @@ int input_next(struct input *input, char **ret_line)
 			return -ENODATA;
 		if (!input->ready_always)
 			return event_add(input->event, NULL) ? -ENOMEM : 0;
+		if (reads++ == READS_AT_ONCE)
+			return input_ask_later(input);
 		read_some(input);
 	}
 }
 
-void input_ask_later(struct input *input)
+int input_ask_later(struct input *input)
 {
-	event_active(input->event, 0, 0);
+	static const struct timeval now = { 0 };
+
+	/* event_active() would have it called again and again in this turn. */
+	return event_add(input->event, &now) ? -ENOMEM : 0;
 }
 
 void input_stop(struct input *input)

@@ -12,7 +12,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
-/* What a longer line is cut to; no URL has that many bytes that would work anywhere. */
+/* A line of as many bytes, or more, is cut to that and ends with " ...", as no URL does. */
 #define INPUT_LINE_MAX 8192
 
 struct input {
@@ -38,8 +38,8 @@ void input_close(struct input *input);
  * -ENODATA after the last; or another negated error. */
 int input_next(struct input *input, char **ret_line);
 
-/* Has ready called in a later turn. */
-void input_ask_later(struct input *input);
+/* Has ready called in a later turn. 0 or -ENOMEM. */
+int input_ask_later(struct input *input);
 
 /* Nothing is wanted any more: ready is not called. */
 void input_stop(struct input *input);

@@ -26,7 +26,7 @@ long=$((100000 * slow))
 # shellcheck source=test/server.sh
 . "$source/server.sh"
 
-echo "1..22"
+echo "1..24"
 
 # begin PATH…: a server, and a file with URLs of it.
 begin() {
@@ -121,6 +121,18 @@ lists() {
 		finish 6
 }
 try "lines that are no URLs" lists
+
+# What they are cut to is not asked for, wherever the reads of the file end.
+long_lines() {
+	begin /ok/1 && longest=$((8191 - ${#url} - 4))
+	for length in $((longest + 1)) 12000 12290 30000 $longest; do
+		printf '%s/ok/%0*d\r\n' "$url" "$length" 0
+	done >>urls
+	get urls
+	[ "$status" -eq 1 ] && sums 2 4 0 && [ "$(grep -c '^000 0 0 0 invalid .* \.\.\.' lines)" -eq 4 ] &&
+		says '^200 2 .* ok .*/ok/0*$' lines && finish 2
+}
+try "lines that are too long" long_lines
 
 many_invalid() {
 	yes nonsense | head -n 5000 >urls
@@ -292,6 +304,13 @@ interrupted() {
 	[ "$status" -eq 1 ] && sums 0 0 3 && [ "$(grep -c ' cancelled ' lines)" -eq 3 ] && finish
 }
 try "Ctrl-C: a line for each that was begun" interrupted
+
+endless() {
+	: >hold
+	behind /dev/zero && await says '^000 0 0 0 invalid ' lines && interrupt
+	[ "$status" -eq 1 ] && sums 0 1 0
+}
+try "Ctrl-C in a line without end" endless
 
 # ---- pipes ----
 
