@@ -195,9 +195,7 @@ static int program_init(struct program *program, const struct arguments *argumen
 		rc = evwork_ctx_new(NULL, &fetches->ctx);
 	if (rc == 0)
 		rc = budgets_init(program, arguments);
-	if (rc == 0)
-		rc = policy_init(program, arguments);
-	return rc ? rc : signals_init(program);
+	return rc ? rc : policy_init(program, arguments);
 }
 
 /* Of a program in any state in which nothing is under way. */
@@ -302,7 +300,10 @@ static int run(struct program *program, const struct arguments *arguments, const
 
 	if (rc)
 		return rc;
+	/* This may wait for who writes into a pipe with a name, which a signal ends as usual. */
 	rc = input_open(&program->input, path, program->fetches.client.base);
+	if (rc == 0)
+		rc = signals_init(program);
 	if (rc)
 		return rc;
 	on_room(program);

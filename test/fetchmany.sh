@@ -26,7 +26,7 @@ long=$((100000 * slow))
 # shellcheck source=test/server.sh
 . "$source/server.sh"
 
-echo "1..24"
+echo "1..25"
 
 # begin PATH…: a server, and a file with URLs of it.
 begin() {
@@ -311,6 +311,21 @@ endless() {
 	[ "$status" -eq 1 ] && sums 0 1 0
 }
 try "Ctrl-C in a line without end" endless
+
+# It is seen to sleep, which it does until somebody writes, so a signal ends it as it does any
+# program.
+unopened() {
+	rm -f hold fifo
+	mkfifo fifo
+	: >hold
+	behind fifo || return 1
+	[ ! -r "/proc/$getting/status" ] || await says '^State:.S' "/proc/$getting/status"
+	kill -TERM "$getting"
+	wait "$getter" 2>/dev/null
+	status=$?
+	[ "$status" -eq 143 ] && [ ! -s lines ]
+}
+try "a signal before anybody writes the list" unopened
 
 # ---- pipes ----
 
