@@ -81,12 +81,22 @@ static void forget_signals(struct program *program)
 		(void)event_del(program->signals[i]);
 }
 
+/* No further URL is begun, and what is under way ends. */
+static void stop(struct program *program)
+{
+	program->stopped = true;
+	input_stop(&program->input);
+	(void)evwork_ctx_cancel(program->fetches.ctx, 0); /* -EALREADY: so be it */
+}
+
 /* Begins as many as there may be. */
 static void on_room(void *arg)
 {
 	struct program *program = arg;
 	int lines = 0, rc = 1;
 
+	if (ferror(stdout)) /* nobody hears of what there would be */
+		stop(program);
 	while (!program->stopped && program->fetches.active < program->at_once) {
 		char *line;
 
@@ -117,9 +127,8 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
 
 	(void)signal;
 	(void)what;
-	program->stopped = program->interrupted = true;
-	input_stop(&program->input);
-	(void)evwork_ctx_cancel(program->fetches.ctx, 0);
+	program->interrupted = true;
+	stop(program);
 	forget_signals(program);
 }
 
@@ -310,7 +319,7 @@ static int run(struct program *program, const struct arguments *arguments, const
 	if (event_base_dispatch(program->fetches.client.base) < 0)
 		return -EIO;
 	print_summary(program);
-	return program->error ? program->error : ferror(stdout) ? -EIO : 0;
+	return program->error;
 }
 
 int main(int argc, char **argv)
@@ -335,6 +344,6 @@ int main(int argc, char **argv)
 	if (rc || end)
 		(void)fprintf(stderr, "fetchmany: %s: %s\n", argv[optind],
 			strerror(-(rc ? rc : end)));
-	return rc || end || program.fetches.failed || program.interrupted ?
+	return rc || end || program.fetches.failed || program.interrupted || ferror(stdout) ?
 		EXIT_FAILURE : EXIT_SUCCESS;
 }

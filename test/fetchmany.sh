@@ -26,7 +26,7 @@ long=$((100000 * slow))
 # shellcheck source=test/server.sh
 . "$source/server.sh"
 
-echo "1..25"
+echo "1..26"
 
 # begin PATH…: a server, and a file with URLs of it.
 begin() {
@@ -378,6 +378,17 @@ idle() {
 	[ "$status" -eq 1 ] && sums 1 0 0 && finish 1
 }
 try "Ctrl-C while the list has not ended" idle
+
+# It would go on for ever, or until it is killed.
+unread() {
+	begin
+	yes "$url/ok" | {
+		$limit "$program" - 2>told
+		echo $? >getting
+	} | head -n 1 >lines
+	await test -s getting && [ "$(cat getting)" -eq 1 ] && says '^200 ' lines && says ' urls: ' told && finish
+}
+try "nobody reads what it says" unread
 
 # ---- arguments ----
 
