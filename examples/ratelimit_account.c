@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -48,7 +49,7 @@ static void ms_print(int64_t ns)
 	printf(" %8" PRId64 ".%06" PRId64, ns / MS_NS, ns % MS_NS);
 }
 
-void account_answer(struct account *account, const struct record *record)
+int account_answer(struct account *account, const struct record *record)
 {
 	if (account->answered++ == 0)
 		printf("#request        asked            sent        answered, in milliseconds\n");
@@ -57,6 +58,7 @@ void account_answer(struct account *account, const struct record *record)
 	ms_print(record->sent_ns);
 	ms_print(record->answered_ns);
 	putchar('\n');
+	return ferror(stdout) ? -EIO : 0;
 }
 
 bool account_close(const struct account *account, struct evwork_limiter *limiter)

@@ -33,8 +33,8 @@ struct account {
 /* Got its turn. */
 void account_grant(struct account *account, const struct record *record);
 
-/* Was answered; writes the log. */
-void account_answer(struct account *account, const struct record *record);
+/* Was answered; writes the log. 0, or -EIO: that could not be written. */
+int account_answer(struct account *account, const struct record *record);
 
 /* Prints the summary. False: something in it is not as it should be; the counters of
  * the limiter are compared, too. */

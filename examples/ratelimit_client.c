@@ -119,21 +119,25 @@ static void on_input(struct bufferevent *stream, void *arg)
 	struct evbuffer *input = bufferevent_get_input(stream);
 	char *line;
 	bool right;
+	int rc;
 
 	if (client->broken)
 		return;
 	line = evbuffer_readln(input, NULL, EVBUFFER_EOL_LF);
 	if (!line && evbuffer_get_length(input) < ANSWER_LENGTH_MAX)
 		return; /* the rest is to come */
-	right = is_answer(client, line);
+	right = is_answer(client, line) && evbuffer_get_length(input) == 0; /* nor more than it */
 	free(line);
 	if (!right) {
 		client_fail(client, "what the server says", EPROTO);
 		return;
 	}
 	client->record.answered_ns = now(client->clients);
-	account_answer(&client->clients->account, &client->record);
-	client_ask(client);
+	rc = account_answer(&client->clients->account, &client->record);
+	if (rc)
+		client_fail(client, "the log", -rc); /* nobody would know that we go on */
+	else
+		client_ask(client);
 }
 
 /* ---- the connection ---- */

@@ -15,7 +15,7 @@ server=$build/examples/ratelimit
 tap_files="out err log said"
 awk=${AWK:-awk}
 
-echo "1..12"
+echo "1..14"
 
 client() {
 	$limit "$server" "$@" >log 2>said
@@ -31,6 +31,14 @@ sound() {
 # numbers REQUESTS ANSWERED UNANSWERED CANCELLED NOT_BEGUN
 numbers() {
 	says "^$1 requests: $2 answered, $3 unanswered, $4 cancelled, $5 not begun\$" log
+}
+
+# adds_up REQUESTS: all of them are in the summary once.
+adds_up() {
+	sed -n 's/^\([0-9]* requests: .* not begun\)$/\1/p' log | tr -d ',' |
+		$awk -v all="$1" '
+		{ sound = $1 == all && $3 + $5 + $7 + $9 == all }
+		END { exit !sound }'
 }
 
 requests_logged() {
@@ -124,6 +132,20 @@ refused() {
 }
 try "a server that refuses is status 1" refused
 
+# A server that answers lines, too, but with something else.
+wrong() {
+	ratelimit=$server
+	server=$build/examples/overload
+	start
+	started=$?
+	server=$ratelimit
+	[ $started -eq 0 ] || return 1
+	client -p "$port" -n 5
+	[ "$status" -eq 1 ] && adds_up 5 && says ' 0 answered' log &&
+		says '^ratelimit: what the server says: ' said && [ "$(wc -l <said)" -eq 1 ]
+}
+try "a server that says something else is status 1" wrong
+
 # There are far too many requests for the client to end by itself.
 begin_client() {
 	rm -f client_pid client_ended log said
@@ -145,14 +167,6 @@ client_ends() {
 	status=$(cat client_ended)
 }
 
-# adds_up REQUESTS: all of them are in the summary once.
-adds_up() {
-	sed -n 's/^\([0-9]* requests: .* not begun\)$/\1/p' log | tr -d ',' |
-		$awk -v all="$1" '
-		{ sound = $1 == all && $3 + $5 + $7 + $9 == all }
-		END { exit !sound }'
-}
-
 leaving() {
 	start -s && begin_client -p "$port" -n 100000 -r 100 || return 1
 	kill -KILL "$pid"
@@ -162,6 +176,16 @@ leaving() {
 		kept 100 1 0
 }
 try "a server that leaves is status 1" leaving
+
+# It would be at it for a quarter of an hour.
+unread() {
+	{
+		$limit "$server" -n 100000 -r 100 2>said
+		echo $? >out
+	} | head -n 3 >log
+	[ "$(cat out)" -eq 1 ] && says '^ratelimit: the log: ' said && [ "$(wc -l <said)" -eq 1 ]
+}
+check "a log that nobody reads is status 1" unread
 
 # ---- Ctrl-C ----
 
