@@ -72,21 +72,6 @@ int pool_await_room(struct evwork_lane *lane, struct pool_hook *hook)
 
 /* Queues. */
 
-static size_t waiting_locked(const struct evwork_lane *lane)
-{
-	const struct evwork_pool *pool = lane->pool;
-	size_t waiting = lane->ring.count;
-	int i;
-
-	for (i = 0; pool->batches > 0 && i < pool->threads; i++) {
-		const struct worker *worker = &pool->workers[i];
-
-		if (worker->lane == lane && worker->batch > 1)
-			waiting += worker_set_aside(worker);
-	}
-	return waiting;
-}
-
 static bool is_served_locked(const struct evwork_pool *pool)
 {
 	return pool->alive > 0 && !atomic_load(&pool->closing);
@@ -94,7 +79,7 @@ static bool is_served_locked(const struct evwork_pool *pool)
 
 static bool is_longer_locked(const struct evwork_lane *lane, size_t most)
 {
-	return is_served_locked(lane->pool) && waiting_locked(lane) > most;
+	return is_served_locked(lane->pool) && pool_lane_waiting_locked(lane, 2) > most;
 }
 
 bool pool_look(const struct evwork_lane *lane, struct lane_look *ret_look)
@@ -106,7 +91,7 @@ bool pool_look(const struct evwork_lane *lane, struct lane_look *ret_look)
 	sys_lock(&pool->mutex);
 	served = is_served_locked(pool);
 	first = ring_first(&lane->ring);
-	ret_look->waiting = waiting_locked(lane);
+	ret_look->waiting = pool_lane_waiting_locked(lane, 2);
 	ret_look->any = first != NULL;
 	ret_look->first = first ? first->_late._seq : 0;
 	ret_look->next = pool->seq;

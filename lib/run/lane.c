@@ -272,7 +272,7 @@ void lane_count_locked(const struct evwork_lane *lane, struct evwork_lane_stats 
 	/* Outcomes first: what is delivered was accepted before. */
 	read_outcomes(lane, stats);
 	stats->accepted = lane->accepted;
-	stats->queued = pool_lane_waiting_locked(lane);
+	stats->queued = pool_lane_waiting_locked(lane, 1);
 	busy = busy_locked(lane);
 	abandoned = atomic_load_explicit(&lane->abandoned, memory_order_relaxed);
 	stats->queue_peak = lane->queue_peak;

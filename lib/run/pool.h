@@ -242,8 +242,9 @@ void worker_forget_here(const struct evwork_pool *pool);
 
 /* Under the pool's lock. */
 
-/* Jobs of the lane that wait, those set aside included. */
-size_t pool_lane_waiting_locked(const struct evwork_lane *lane);
+/* Jobs of the lane that wait, and of those set aside such as were taken with others, at least
+ * `batch` at once: 1 counts all, and 2 not those that their worker is about to start. */
+size_t pool_lane_waiting_locked(const struct evwork_lane *lane, unsigned batch);
 bool pool_has_room_locked(struct evwork_lane *lane);
 /* The job is queued from now on. Returns a worker to be woken with pool_wake once the
  * lock is left, or NULL. */

@@ -37,16 +37,16 @@ struct worker *pool_claim_idle_locked(struct evwork_pool *pool)
 	return worker;
 }
 
-size_t pool_lane_waiting_locked(const struct evwork_lane *lane)
+size_t pool_lane_waiting_locked(const struct evwork_lane *lane, unsigned batch)
 {
 	const struct evwork_pool *pool = lane->pool;
 	size_t waiting = lane->ring.count;
 	int i;
 
 	for (i = 0; pool->batches > 0 && i < pool->threads; i++) {
-		struct worker *worker = &pool->workers[i];
+		const struct worker *worker = &pool->workers[i];
 
-		if (worker->lane == lane)
+		if (worker->lane == lane && worker->batch >= batch)
 			waiting += worker_set_aside(worker);
 	}
 	return waiting;
@@ -62,7 +62,7 @@ bool pool_has_room_locked(struct evwork_lane *lane)
 
 	/* What workers have set aside is counted only where it could matter. */
 	return most < lane->queue_limit ||
-	       staged + pool_lane_waiting_locked(lane) < lane->queue_limit;
+	       staged + pool_lane_waiting_locked(lane, 1) < lane->queue_limit;
 }
 
 struct worker *pool_pushed_locked(struct evwork_lane *lane, unsigned accepted, unsigned queued)
