@@ -79,20 +79,11 @@ static void note_start(struct evwork_lane *lane, const struct evwork_job *job)
 void sched_link_locked(struct evwork_lane *lane)
 {
 	struct evwork_pool *pool = lane->pool;
-	struct evwork_lane *before = pool->lanes.tail;
+	struct evwork_lane *below = pool->lanes.head;
 
-	while (before && before->priority < lane->priority)
-		before = before->prev;
-	lane->prev = before;
-	lane->next = before ? before->next : pool->lanes.head;
-	if (lane->next)
-		lane->next->prev = lane;
-	else
-		pool->lanes.tail = lane;
-	if (before)
-		before->next = lane;
-	else
-		pool->lanes.head = lane;
+	while (below && below->priority >= lane->priority)
+		below = below->next;
+	LIST_INSERT(&pool->lanes, below, lane, next, prev);
 	pool->lane_count++;
 }
 
