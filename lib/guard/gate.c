@@ -42,13 +42,16 @@ static int limiter_can_have(const struct evwork_gate_options *options)
 		&wait) : 0;
 }
 
-/* Which lane is watched: NULL if none is. */
+static bool watches_lane(const struct evwork_gate_options *options)
+{
+	return options->queue_high || options->age_high_ms || !options->limiter;
+}
+
+/* The lane to be watched: NULL if none is, or there is none. */
 static struct evwork_lane *lane_of(const struct evwork_gate_options *options,
 	const struct evwork_loop *loop)
 {
-	bool wanted = options->queue_high || options->age_high_ms || !options->limiter;
-
-	if (!wanted)
+	if (!watches_lane(options))
 		return NULL;
 	return options->lane ? options->lane : loop->lane;
 }
@@ -69,11 +72,9 @@ static void set_options(struct evwork_gate *gate, const struct evwork_gate_optio
 	if (gate->lane)
 		gate->queue_high = queue_high(options, gate->lane);
 	gate->queue_low = options->queue_low ? options->queue_low : gate->queue_high / 2;
-	gate->by_queue = gate->queue_high > 0;
 	gate->age_high_ns = sys_time_mul(options->age_high_ms, SYS_NS_PER_MS);
 	gate->age_low_ns = options->age_low_ms ?
 		sys_time_mul(options->age_low_ms, SYS_NS_PER_MS) : gate->age_high_ns / 2;
-	gate->by_age = gate->age_high_ns > 0;
 	gate->limiter = options->limiter;
 	gate->tokens = options->tokens ? options->tokens : 1;
 	gate->tokens_open = options->tokens_open ? options->tokens_open : gate->tokens;
@@ -110,13 +111,21 @@ void gate_raise(struct evwork_gate *gate)
 	sys_unlock(&gate->mutex);
 }
 
+void gate_set_alarm(struct evwork_gate *gate, int64_t due_ns)
+{
+	sys_lock(&gate->mutex);
+	notice_alarm_locked(&gate->notice, due_ns);
+	sys_unlock(&gate->mutex);
+}
+
 /* An inlet of the user's own is a callback like any other. */
 static bool may_call(const struct evwork_gate *gate, const struct evwork_inlet *inlet, int moved)
 {
 	return moved == 0 || !inlet->fn || turn_take(gate->loop);
 }
 
-void gate_move(struct evwork_gate *gate)
+/* Switches some inlets on or off, as the gate is. */
+static void move(struct evwork_gate *gate)
 {
 	unsigned made_in = gate->made_in;
 	bool shut = gate->causes != 0;
@@ -154,7 +163,7 @@ static void tell(struct notice *notice, bool last)
 	}
 	gate->turns++;
 	gate_look(gate);
-	gate_move(gate);
+	move(gate);
 }
 
 static void ring(struct notice *notice)
@@ -174,19 +183,15 @@ void gate_stop_waiting(struct evwork_gate *gate)
 
 /* Beginning and end. */
 
-static void release(struct evwork_gate *gate)
-{
-	sys_mutex_fini(&gate->mutex);
-	sys_free(gate);
-}
-
 void gate_destroy(struct evwork_gate *gate)
 {
 	/* The letter is on its way: it is the last that needs the gate. */
-	if (gate->awaiting)
+	if (gate->awaiting) {
 		gate->doomed = true;
-	else
-		release(gate);
+		return;
+	}
+	sys_mutex_fini(&gate->mutex);
+	sys_free(gate);
 }
 
 static void destroy(struct notice *notice)
@@ -233,7 +238,7 @@ int evwork_gate_new(struct evwork_loop *loop, const struct evwork_gate_options *
 	if (loop->inherited)
 		return -ESHUTDOWN;
 	lane = lane_of(options, loop);
-	if (!lane && (!options->limiter || options->queue_high || options->age_high_ms))
+	if (!lane && watches_lane(options))
 		return -EINVAL;
 	if (!loop_is_here(loop))
 		return -EPERM;

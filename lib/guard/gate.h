@@ -39,9 +39,8 @@ struct evwork_gate {
 	sys_thread thread;            /* of the loop, which may be gone */
 	unsigned made_in;
 	struct evwork_lane *lane;     /* NULL: it is not looked at */
-	bool by_queue, by_age;
-	size_t queue_high, queue_low;
-	int64_t age_high_ns, age_low_ns;
+	size_t queue_high, queue_low;         /* high 0: its length does not matter */
+	int64_t age_high_ns, age_low_ns;      /* high 0: nor does its age */
 	struct evwork_limiter *limiter;
 	int64_t tokens, tokens_open;
 	int batch;
@@ -109,10 +108,10 @@ bool inlet_is_fresh(const struct evwork_inlet *inlet);
 /* It is its turn; false: it could not be switched on, and will be tried again. */
 bool inlet_resume(struct evwork_inlet *inlet);
 
-/* Has the loop come to gate_move in a turn of its own, if anybody is to be moved. */
+/* Has some inlets switched on or off in a turn of its own, as the gate is, if any are to be. */
 void gate_raise(struct evwork_gate *gate);
-/* Switches some inlets on or off, as the gate is. */
-void gate_move(struct evwork_gate *gate);
+/* Has it looked again, at the latest in a turn after due_ns. */
+void gate_set_alarm(struct evwork_gate *gate, int64_t due_ns);
 /* Nobody is in line any more, as far as the loop is concerned. */
 void gate_stop_waiting(struct evwork_gate *gate);
 

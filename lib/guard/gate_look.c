@@ -96,13 +96,13 @@ static unsigned look_at_lane(struct evwork_gate *gate, int64_t now)
 	stage_flush_here();
 	if (!pool_look(gate->lane, &look))
 		return 0;
-	if (gate->by_queue) {
+	if (gate->queue_high) {
 		causes |= judge(gate, CAUSE_QUEUE, look.waiting >= gate->queue_high,
 			look.waiting <= gate->queue_low);
 		if (look.waiting < gate->queue_high && gate->queue_high - look.waiting < CREDIT_MAX)
 			gate->credit = gate->queue_high - look.waiting;
 	}
-	if (gate->by_age) {
+	if (gate->age_high_ns) {
 		int64_t oldest = age(gate, &look, now);
 
 		causes |= judge(gate, CAUSE_AGE, oldest >= gate->age_high_ns,
@@ -145,26 +145,19 @@ static void count_causes(struct evwork_gate *gate, unsigned causes)
 
 /* Looking again. */
 
-static void set_alarm(struct evwork_gate *gate, int64_t due_ns)
-{
-	sys_lock(&gate->mutex);
-	notice_alarm_locked(&gate->notice, due_ns);
-	sys_unlock(&gate->mutex);
-}
-
 static int64_t shorter(int64_t a, int64_t b)
 {
 	return a < b ? a : b;
 }
 
 /* False if the queue is short already. */
-static bool await_queue(struct evwork_gate *gate, int64_t now)
+static bool await_queue(struct evwork_gate *gate)
 {
 	if (gate->awaiting)
 		return true;
 	/* Without memory to keep the loop for the letter time has to do. */
 	if (loop_enter(gate->loop, &gate->own) != 0) {
-		set_alarm(gate, sys_time_add(now, FRESH_NS));
+		gate_set_alarm(gate, sys_time_add(evwork_loop_now(gate->loop), FRESH_NS));
 		return true;
 	}
 	gate->awaiting = gate->hooked = pool_await_queue(gate->lane, gate->queue_low, &gate->hook);
@@ -181,8 +174,7 @@ static bool anybody(const struct evwork_gate *gate)
 void gate_await_queue(struct evwork_gate *gate)
 {
 	/* For nobody the loop is not kept. */
-	if (!(gate->causes & CAUSE_QUEUE) || !anybody(gate) ||
-	    await_queue(gate, evwork_loop_now(gate->loop)))
+	if (!(gate->causes & CAUSE_QUEUE) || !anybody(gate) || await_queue(gate))
 		return;
 	count_causes(gate, gate->causes & ~(unsigned)CAUSE_QUEUE);
 	/* There is room for one; for how many more the next look tells. */
@@ -193,9 +185,9 @@ void gate_await_queue(struct evwork_gate *gate)
 static void look_again(struct evwork_gate *gate, int64_t now, int64_t limiter_ns)
 {
 	if (gate->causes & CAUSE_LIMITER)
-		set_alarm(gate, sys_time_add(now, shorter(limiter_ns, LIMITER_POLL_NS)));
+		gate_set_alarm(gate, sys_time_add(now, shorter(limiter_ns, LIMITER_POLL_NS)));
 	if (gate->causes & CAUSE_AGE)
-		set_alarm(gate, sys_time_add(now, gate->age_low_ns / 4 + FRESH_NS));
+		gate_set_alarm(gate, sys_time_add(now, gate->age_low_ns / 4 + FRESH_NS));
 	gate_await_queue(gate);
 }
 

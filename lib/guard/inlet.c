@@ -202,10 +202,7 @@ bool inlet_resume(struct evwork_inlet *inlet)
 	if (open_up(inlet, &there) == 0 || !there || inlet->_state != INLET_OPEN)
 		return true;
 	(void)put_paused(inlet, true);
-	sys_lock(&gate->mutex);
-	notice_alarm_locked(&gate->notice,
-		sys_time_add(evwork_loop_now(gate->loop), AGAIN_NS));
-	sys_unlock(&gate->mutex);
+	gate_set_alarm(gate, sys_time_add(evwork_loop_now(gate->loop), AGAIN_NS));
 	return false;
 }
 
