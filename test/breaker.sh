@@ -7,17 +7,10 @@
 source=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=test/tap.sh
 . "$source/tap.sh"
-program=$build/examples/breaker
-
-# What is left running is killed, and the backend ends with it.
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/breaker-test.XXXXXX") || exit 1
-clean_up() {
-	[ ! -s pid ] || [ -s ended ] || kill -KILL "$(cat pid)" 2>/dev/null
-	rm -rf "$tmp"
-}
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
-cd "$tmp" || exit 1
+# If it is killed its backend ends with it.
+server=$build/examples/breaker
+# shellcheck source=test/server.sh
+. "$source/server.sh"
 
 # Of a call. A slow build must not take it for a failure all the time.
 time_limit=$((200 * slow))
@@ -25,7 +18,7 @@ time_limit=$((200 * slow))
 echo "1..9"
 
 run() {
-	$limit "$program" -t $time_limit "$@" >out 2>err
+	$limit "$server" -t $time_limit "$@" >out 2>err
 	status=$?
 }
 
@@ -106,35 +99,17 @@ check "more of everything" more
 
 # ---- Ctrl-C ----
 
-begin() {
-	rm -f pid ended
-	{
-		sh -c 'echo $$ >pid; exec "$@"' sh "$program" -t $time_limit "$@" >out 2>err
-		echo $? >ended
-	} &
-}
-
-interrupt() {
-	kill -INT "$(cat pid)"
-}
-
-finish() {
-	await test -s ended || kill -KILL "$(cat pid)"
-	wait
-	status=$(cat ended)
-}
-
 # interrupted EVENT ARGUMENTS…: Ctrl-C after that.
 interrupted() {
 	event=$1
 	shift
-	begin "$@"
-	await says "$event" out && interrupt 2>/dev/null
-	finish
+	launch -t $time_limit "$@" || return 1
+	await says "$event" out && kill -INT "$pid" 2>/dev/null
+	ended
 	sound && adds_up && says '^interrupted$' err && [ "$(wc -l <err)" -eq 1 ]
 }
-check "Ctrl-C while all is well" interrupted 'the backend listens' -n 1000000
-check "Ctrl-C while it is open" interrupted 'closed -> open' -o 3600000
+try "Ctrl-C while all is well" interrupted 'the backend listens' -n 1000000
+try "Ctrl-C while it is open" interrupted 'closed -> open' -o 3600000
 
 # If the plan was quicker there was nothing to interrupt, and it is tried anew.
 interrupted_frozen() {
@@ -142,18 +117,18 @@ interrupted_frozen() {
 		sound && [ ! -s err ] || return 1
 	done
 }
-check "Ctrl-C while the backend is frozen" interrupted_frozen
+try "Ctrl-C while the backend is frozen" interrupted_frozen
 
 # ---- what is not in the plan ----
 
 orphaned() {
-	begin -n 1000000
-	await says 'the backend listens' out && kill -KILL "$(pgrep -P "$(cat pid)")"
-	finish
+	launch -t $time_limit -n 1000000 || return 1
+	await says 'the backend listens' out && kill -KILL "$(pgrep -P "$pid")"
+	ended
 	[ "$status" -eq 1 ] && says '^breaker: the backend has died' err && says 'adds up$' out
 }
 if command -v pgrep >/dev/null; then
-	check "a backend that dies by itself is status 1" orphaned
+	try "a backend that dies by itself is status 1" orphaned
 else
 	skip "a backend that dies by itself is status 1" "there is no pgrep"
 fi
@@ -163,9 +138,9 @@ fi
 mistakes() {
 	for arguments in '-n 0' '-n x' '-r 0' '-o 0' '-t 0' '-t 3600001' '-z' 'more'; do
 		# shellcheck disable=SC2086 # They are words.
-		"$program" $arguments >out 2>err
+		"$server" $arguments >out 2>err
 		[ $? -eq 2 ] && [ ! -s out ] && [ -s err ] || return 1
 	done
-	"$program" -h >out 2>err && [ ! -s err ] && says '^usage: breaker' out
+	"$server" -h >out 2>err && [ ! -s err ] && says '^usage: breaker' out
 }
 check "a mistake in the arguments is status 2" mistakes

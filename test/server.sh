@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=sh
 #
-# What the scripts that test servers share, after tap.sh; `server` is the program. They
-# are in a directory of their own, and what is left running is killed at the end.
+# What the scripts that test servers share, or other programs that go on until they are told
+# to end, after tap.sh; `server` is the program. They are in a directory of their own, and
+# what is left running is killed at the end.
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/server-test.XXXXXX") || exit 1
 pid=
@@ -15,8 +16,8 @@ trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 cd "$tmp" || exit 1
 
-# start ARGUMENTS…: a server that listens; sets pid and port.
-start() {
+# launch ARGUMENTS…: it, in the background; sets pid.
+launch() {
 	rm -f pid ended out err
 	{
 		# shellcheck disable=SC2154 # The script that reads this sets server.
@@ -24,8 +25,12 @@ start() {
 		echo $? >ended
 	} &
 	shell=$!
-	await says '^listening on [0-9]*$' out || return 1
-	pid=$(cat pid)
+	await test -s pid && pid=$(cat pid)
+}
+
+# start ARGUMENTS…: a server that listens; sets pid and port.
+start() {
+	launch "$@" && await says '^listening on [0-9]*$' out || return 1
 	port=$(sed 's/listening on //' out)
 }
 
